@@ -1,0 +1,49 @@
+"""Package and pins. Every version the project depends on is named here, once; INSTALL means `pip install -e .[dev]`.
+
+The set was resolved together for Python 3.11 and 3.12. TRL is pinned exactly because `trainer.py` patches its seams
+(see UPSTREAM.md and `tests/test_trl_contract.py`); litellm 1.82.7 and 1.82.8 were compromised and must never be used.
+"""
+
+from setuptools import find_packages, setup
+
+CORE = [
+    "torch==2.13.0",
+    "torchvision==0.28.0",  # Qwen2-VL's processor needs it even for still images
+    "transformers==5.17.0",
+    "trl==1.16.0",
+    "accelerate==1.15.0",
+    "peft==0.21.2",
+    "datasets==5.2.0",
+    "litellm==1.106.2",
+    "math-verify==0.9.0",
+    "wandb==0.31.0",
+    "omegaconf==2.4.0",
+    "matplotlib==3.11.2",
+    "numpy==2.4.6",
+    "scipy==1.17.1",
+    "pillow==13.0.0",
+    "tqdm==4.70.1",
+    "rich==15.0.0",
+]
+DEV = [
+    "pytest==9.2.0",
+    "pytest-timeout==2.4.0",
+    "hypothesis==6.170.15",
+    "ruff==0.17.6",
+    "pyright==1.1.414",
+    "import-linter==2.16",
+    "setuptools",  # pyright and editable installs want it at hand
+]
+# GPU extras are optional: flash-attn compiles against the installed torch (`--no-build-isolation`).
+GPU = ["vllm==0.31.0", "deepspeed==0.19.8", "flash-attn==2.8.3.post2"]
+
+setup(
+    name="open-r1",
+    version="0.1.0",
+    description="Vision-EKIPL: reinforcement learning of vision-language models with external candidates",
+    package_dir={"": "src"},
+    packages=find_packages("src"),
+    python_requires=">=3.11,<3.13",
+    install_requires=CORE,
+    extras_require={"dev": DEV, "gpu": GPU},
+)

@@ -1,0 +1,1 @@
+"""Vision-EKIPL: row -> prompt -> candidates -> rewards -> selection -> GRPO update -> metrics."""
