@@ -1,0 +1,178 @@
+"""summary.json: what a run did, what it took, its accuracy before and after; and the table that is printed of it."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from open_r1.schema import POLICY, Score, UserError
+from open_r1.utils.provenance import git_commit, install_seconds, peak_rss_mib, write_json
+
+STAGES = ("install", "data", "base", "train", "eval")  # the keys of summary.json's `seconds`
+Metrics = list[dict[str, Any]]  # metrics.jsonl, one entry per logged step (docs/METRICS.md)
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """Mean scores over one test set, in [0, 1]; `full` and `partial` for the spatial task only.
+
+    Example: SetResult(300, .45, .97) reads "45 % of 300 replies are right, 97 % are well formed".
+    """
+
+    n: int  # rows graded; failed ones count as wrong
+    accuracy: float
+    format: float
+    full: float | None = None
+    partial: float | None = None
+
+    @classmethod
+    def from_scores(cls, scores: Iterable[Score]) -> "SetResult":
+        """Average what the grader said of every row of a set; raises ValueError for an empty set."""
+        return pool([cls(1, score.accuracy, score.format, score.full, score.partial) for score in scores])
+
+    @property
+    def stderr(self) -> float:
+        """Standard error of `accuracy`: sqrt(p (1 - p) / n).
+
+        Exact for right-or-wrong scores. For partial credit it is an upper bound, since no score in [0, 1] with mean p
+        has a larger variance than p (1 - p) (Bhatia and Davis, 2000).
+        """
+        return math.sqrt(self.accuracy * (1 - self.accuracy) / self.n)
+
+    def as_json(self) -> dict[str, float]:
+        """The fields that are set, as summary.json holds them."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+def pool(parts: Sequence[SetResult]) -> SetResult:
+    """Join test sets so that every row weighs the same: 100 rows at .5 and 300 at .1 give 400 at .2.
+
+    `full` and `partial` are None unless every part has them. Raises ValueError where there is nothing to pool.
+    """
+    if not parts:
+        raise ValueError("no rows to average: a test set without rows has no accuracy")
+    n = sum(part.n for part in parts)
+
+    def mean(values: list[float | None]) -> float | None:
+        known = [value * part.n for value, part in zip(values, parts, strict=True) if value is not None]
+        return math.fsum(known) / n if len(known) == len(parts) else None
+
+    return SetResult(
+        n,
+        math.fsum(part.accuracy * part.n for part in parts) / n,
+        math.fsum(part.format * part.n for part in parts) / n,
+        mean([part.full for part in parts]),
+        mean([part.partial for part in parts]),
+    )
+
+
+def with_pooled_ood(results: Mapping[str, SetResult]) -> dict[str, SetResult]:
+    """Order a task's sets as id, ood, then parts; `ood` pools `ood_left` and `ood_right` where only those are there."""
+    parts = {name: result for name, result in results.items() if name.startswith("ood_")}
+    ood = pool(list(parts.values())) if parts else results["ood"]
+    return {"id": results["id"], "ood": ood, **parts}
+
+
+def read_metrics(run: Path) -> Metrics:
+    """Read a run's metrics.jsonl; raises UserError naming the file, and the line that is no JSON object."""
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: a run's folder holds one line per logged step; give the folder of a run")
+    metrics: Metrics = []
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        try:
+            metrics.append(dict(json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            rule = "one JSON object a line; a stopped run may cut its last line: delete it"
+            raise UserError(f"{path}:{number} is no JSON object ({error}): {rule}") from error
+    if not metrics:
+        raise UserError(f"{path} is empty: no step was logged; train at least one step")
+    return metrics
+
+
+def column(metrics: Metrics, key: str) -> np.ndarray:
+    """One metric over the logged steps (S,); NaN where a step has none, KeyError where no step has it."""
+    if not any(key in row for row in metrics):
+        raise KeyError(key)
+    return np.array([row.get(key, math.nan) for row in metrics], dtype=float)
+
+
+def sources(metrics: Metrics) -> list[str]:
+    """Every source that stands in kept_share/<source>: the policy first, the external models by name."""
+    prefix = "kept_share/"
+    names = {key.removeprefix(prefix) for row in metrics for key in row if key.startswith(prefix)}
+    return [POLICY, *sorted(names - {POLICY})]
+
+
+def _kept_share(metrics: Metrics) -> dict[str, dict[str, float]]:
+    """Mean share per source over the first and the last tenth of the steps, at least one step each."""
+    tenth = max(1, len(metrics) // 10)
+    ends = {"start": metrics[:tenth], "end": metrics[-tenth:]}
+    return {
+        end: {s: float(np.mean([row.get(f"kept_share/{s}", 0.0) for row in rows])) for s in sources(metrics)}
+        for end, rows in ends.items()
+    }
+
+
+def write_summary(
+    run: Path,
+    *,
+    task: str,
+    model: str,
+    method: str,
+    seed: int,
+    argv: Sequence[str],
+    seconds: Mapping[str, float | None],
+    base: Mapping[str, SetResult],
+    final: Mapping[str, SetResult],
+) -> dict[str, Any]:
+    """Write `run`/summary.json and return what it holds; steps, dead groups and shares come from metrics.jsonl.
+
+    `seconds` has every one of STAGES but `install`, None for a stage that was not needed. `base` and `final` are the
+    results before and after training by test set. Raises UserError where metrics.jsonl cannot be read.
+    """
+    assert set(seconds) == set(STAGES[1:]), f"seconds must have exactly {STAGES[1:]}, not {tuple(seconds)}"
+    metrics = read_metrics(run)
+    dead = {when: float(np.nanmean(column(metrics, f"dead_groups/{when}"))) for when in ("before", "after")}
+    summary = {
+        "task": task,
+        "model": model,
+        "method": method,
+        "seed": seed,
+        "commit": git_commit(),
+        "argv": list(argv),
+        "prompts": metrics[-1]["prompts"],
+        "steps": metrics[-1]["step"],
+        "seconds": {"install": install_seconds(), **seconds},
+        "peak_rss_mib": peak_rss_mib(),
+        "base": {name: result.as_json() for name, result in with_pooled_ood(base).items()},
+        "final": {name: result.as_json() for name, result in with_pooled_ood(final).items()},
+        "dead_groups": dead,
+        "kept_share": _kept_share(metrics),
+    }
+    write_json(run / "summary.json", summary)
+    return summary
+
+
+def print_table(summary: Mapping[str, Any], run: Path) -> None:
+    """Print accuracy and format before and after on each test set, in percent, and the paths of what `run` holds."""
+    what = f"{summary['task']} {summary['model']} {summary['method']} seed {summary['seed']}"
+    table = Table(title=f"{what}, {summary['prompts']} prompts; percent", box=None, title_justify="left")
+    table.add_column("test set")
+    for head in ("accuracy before", "accuracy after", "gain", "format before", "format after", "n"):
+        table.add_column(head, justify="right", no_wrap=True)
+    for name, after in summary["final"].items():
+        before = summary["base"][name]
+        gain = f"{100 * (after['accuracy'] - before['accuracy']):+.1f}"
+        cells = [f"{100 * result[part]:.1f}" for part in ("accuracy", "format") for result in (before, after)]
+        table.add_row(name, *cells[:2], gain, *cells[2:], str(after["n"]))
+    console = Console(width=100, highlight=False, soft_wrap=True)
+    console.print(table)
+    for path in sorted(run.iterdir()):
+        console.print(f"{path}{'/' if path.is_dir() else ''}", markup=False)

@@ -1,0 +1,50 @@
+"""Where a number comes from: the commit, the machine, the memory and the seconds that stand beside every result."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def git_commit(root: Path = ROOT) -> str:
+    """The commit that `root` stands at, "-dirty" where tracked files differ from it; "unknown" outside git."""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (FileNotFoundError, subprocess.CalledProcessError):  # no git program; no repository
+        return "unknown"
+
+
+def peak_rss_mib() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss is in bytes on macOS, in KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def hardware() -> dict[str, Any]:
+    """What a number was measured on, e.g. {"cpu": "AMD EPYC", "cores": 2, "ram_gib": 23.5}."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": names[0] if names else platform.machine(), "cores": os.cpu_count(), "ram_gib": round(ram, 1)}
+
+
+def install_seconds() -> float | None:
+    """Seconds that `make install` took, as it left them in the virtual environment; None for another installation."""
+    path = Path(sys.prefix) / ".install_seconds"
+    return float(path.read_text()) if path.is_file() else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` aside and rename it, so that a reader never finds half a file; NaN raises ValueError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".part")
+    aside.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    aside.replace(path)
