@@ -1,0 +1,167 @@
+"""Every rule a recipe must keep, checked before anything heavy is imported: value, rule, remedy, in one line.
+
+`check_recipe` is called by `launch.py` on the merged mapping and by `EKIPLConfig` on its own fields, so a recipe that
+was edited by hand meets the same rules.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from open_r1 import recipe as recipes
+from open_r1.schema import POLICY, UserError
+from open_r1.selection import SELECTIONS
+from open_r1.settings import DATA_SIZES, MODEL_BILLIONS, PROMPT_KINDS, PROVIDERS, ExternalModelConfig, Settings
+from open_r1.tasks import get_task
+from open_r1.utils.names import unknown_name
+from open_r1.utils.secrets import check_secrets
+
+# TRL's defaults of the keys that the rules below need; held by tests/test_configs.py.
+TRL_DEFAULTS = {
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "steps_per_generation": None,
+    "generation_batch_size": None,
+    "num_generations": 8,
+}
+SHARES = ("accuracy", "correlation", "format_rate", "fail_rate")
+PYTHON_TYPES = {
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "str": str,
+    "None": type(None),
+    "dict": dict,
+    "list": list,
+}
+PYTHON_TYPES["Literal"] = bool  # transformers writes `Literal[False]`
+
+
+def check_recipe(recipe: Mapping[str, Any], processes: int = 1) -> None:
+    """Raise UserError for the first rule that the recipe breaks.
+
+    Args:
+        recipe: settings by key; a key that is absent has its default.
+        processes: how many processes will train (each must hold whole groups).
+    """
+    check_secrets(recipe)
+    for key, value in recipe.items():
+        check_type(value, recipes.field_types()[key], key)
+    full = {**TRL_DEFAULTS, **vars(Settings()), **recipe}
+    check_names(full)
+    check_externals(full["external_models"])
+    check_counts(full)
+    check_batch(full, processes)
+
+
+def check_type(value: Any, types: frozenset[str], where: str) -> None:
+    """Check a value against its field's type names; a name that is no plain type (an enum) takes text."""
+    for name in types:
+        kind = PYTHON_TYPES.get(name, str)
+        # True is an int to Python, and is never meant as a number in a recipe
+        if isinstance(value, kind) and not (isinstance(value, bool) and name in ("int", "float")):
+            return
+    given = f"{value!r} ({type(value).__name__})"
+    wanted = " or ".join(sorted("empty" if name == "None" else name for name in types))
+    raise UserError(f"{where} is {given}; it must be {wanted}; give a value of that type")
+
+
+def check_names(recipe: Mapping[str, Any]) -> None:
+    """Check the settings whose value is one of a few names."""
+    task = get_task(recipe["task"])
+    graders = ("", *task.settings)
+    for key, valid in (
+        ("model", MODEL_BILLIONS),
+        ("method", recipes.recipe_names("methods")),
+        ("accelerate_config", recipes.recipe_names("accelerate_configs")),
+        ("data_size", DATA_SIZES),
+        ("prompt_kind", PROMPT_KINDS),
+        ("selection", SELECTIONS),
+        ("grader_setting", graders),
+        ("eval_setting", graders),
+    ):
+        if recipe[key] not in valid:
+            raise unknown_name(key, recipe[key], [name for name in valid if name])
+
+
+def check_externals(models: list[Any]) -> None:
+    """Check each entry of `external_models`: keys, types, ranges, and names that tell the sources apart."""
+    types, seen = _external_types(), set()
+    for index, model in enumerate(models):
+        where = f"external_models[{index}]"
+        if not isinstance(model, Mapping):
+            raise UserError(f"{where} is {model!r}; it must be a mapping with at least `name`; write `- name: ...`")
+        for key, value in model.items():
+            if key not in types:
+                raise unknown_name("key", str(key), types, where)
+            check_type(value, types[key], f"{where}.{key}")
+        _check_external(ExternalModelConfig(**model), where, seen)
+        seen.add(model["name"])
+
+
+@cache
+def _external_types() -> dict[str, frozenset[str]]:
+    return recipes.class_types(Path(__file__).with_name("settings.py"), "ExternalModelConfig")
+
+
+def _check_external(model: ExternalModelConfig, where: str, seen: set[str]) -> None:
+    if model.provider not in PROVIDERS:
+        raise unknown_name("provider", model.provider, PROVIDERS, where)
+    if not model.name or model.name == POLICY or model.name in seen:
+        reason = "is used twice" if model.name in seen else "names no external source"
+        raise UserError(f"{where}.name '{model.name}' {reason}; names are unique, not empty, not '{POLICY}'; rename it")
+    shares = {key: getattr(model, key) for key in SHARES}
+    shares |= {f"accuracy_by_kind.{kind}": share for kind, share in model.accuracy_by_kind.items()}
+    for key, share in shares.items():
+        if not isinstance(share, int | float) or not 0 <= share <= 1:
+            raise UserError(f"{where}.{key} is {share}; it is a share in [0, 1]; write 68 % as 0.68")
+    if model.correlation == 1:
+        raise UserError(f"{where}.correlation is 1; it lies in [0, 1); give at most 0.99")
+    if model.n is not None and model.n < 1:
+        raise UserError(f"{where}.n is {model.n}; it must be at least 1; leave the model out to ask it nothing")
+    if model.latency_s < 0 or model.timeout_s <= 0:
+        raise UserError(f"{where} has latency_s {model.latency_s}, timeout_s {model.timeout_s}; give seconds above 0")
+
+
+def check_counts(recipe: Mapping[str, Any]) -> None:
+    """Check N, K and G against one another, and that amounts are amounts."""
+    group = recipe["num_generations"]
+    if group is None or group < 2:
+        raise UserError(f"num_generations is {group}; a group needs 2 candidates to have an advantage; set 2 or more")
+    for key in ("num_policy_samples", "num_train_rows", "num_test_rows", "max_pixels", "eval_batch_size"):
+        if recipe[key] is not None and recipe[key] < 1:
+            raise UserError(f"{key} is {recipe[key]}; it must be at least 1; leave it out for its default")
+    if recipe["external_deadline_s"] <= 0:
+        raise UserError(f"external_deadline_s is {recipe['external_deadline_s']}; it must be above 0; give seconds")
+    samples = recipe["num_policy_samples"] or group
+    pool = samples + sum(model.get("n") or samples for model in recipe["external_models"])
+    if group > pool:
+        raise UserError(
+            f"num_generations (G) is {group} but the pool holds K = {pool} candidates per prompt; G must be at most K;"
+            " lower num_generations or raise num_policy_samples"
+        )
+    if samples < group and not recipe["external_required"]:
+        raise UserError(
+            f"num_policy_samples (N) is {samples}, fewer than num_generations (G) = {group}: a failing external model"
+            " would leave a group short; raise num_policy_samples, or set external_required to stop at a failure"
+        )
+
+
+def check_batch(recipe: Mapping[str, Any], processes: int) -> int:
+    """Check that each process generates whole groups of G rows; returns the prompts per process and generation."""
+    device, group = recipe["per_device_train_batch_size"], recipe["num_generations"]
+    if recipe["generation_batch_size"] is not None:
+        if recipe["steps_per_generation"] is not None:
+            raise UserError("generation_batch_size and steps_per_generation are both set; they are one; leave out one")
+        rows, left_over = divmod(recipe["generation_batch_size"], processes)
+    else:
+        steps = recipe["steps_per_generation"] or recipe["gradient_accumulation_steps"]
+        rows, left_over = device * steps, 0
+    if left_over or rows < 1 or rows % group or rows % max(device, 1):
+        raise UserError(
+            f"each of {processes} processes would generate {rows} rows ({left_over} left over) in batches of {device};"
+            f" that must be whole groups of num_generations = {group} and whole batches; set"
+            f" per_device_train_batch_size * gradient_accumulation_steps to a multiple of {group}"
+        )
+    return rows // group

@@ -1,0 +1,66 @@
+"""EKIPLConfig: TRL's GRPOConfig with the project's settings and rules; what the trainer and the entries read.
+
+Importing this takes TRL's ten seconds. `settings.py` (fields), `recipe.py` (merging) and `checks.py` (rules) do not.
+"""
+
+import os
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from trl.trainer.grpo_config import GRPOConfig
+
+from open_r1.checks import check_recipe
+from open_r1.recipe import check_keys, read_yaml
+from open_r1.schema import UserError
+from open_r1.settings import ExternalModelConfig, Settings
+from open_r1.tasks import get_task
+
+
+@dataclass
+class EKIPLConfig(Settings, GRPOConfig):
+    """Everything one run is told. `num_generations` is G; `external_models: []` makes the run plain GRPO.
+
+    After construction `num_policy_samples`, `grader_setting` and `eval_setting` are never empty.
+
+    Raises:
+        UserError: a value that breaks a rule of `checks.py`.
+    """
+
+    def __post_init__(self) -> None:
+        """Check the project's rules before TRL's, whose messages name no remedy, then fill in what was left empty."""
+        processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by accelerate and torchrun
+        check_recipe({field.name: getattr(self, field.name) for field in fields(self)}, processes)
+        self.num_policy_samples = self.num_samples
+        settings = get_task(self.task).settings
+        self.grader_setting = self.grader_setting or settings[0]
+        # Published TRANCE numbers are means of the partial score (docs/DATA.md).
+        self.eval_setting = self.eval_setting or ("partial" if "partial" in settings else settings[0])
+        super().__post_init__()
+
+    @property
+    def teachers(self) -> list[ExternalModelConfig]:
+        """The external models with their defaults filled in, in the recipe's order."""
+        models = [ExternalModelConfig(**model) for model in self.external_models]
+        return [model if model.n else replace(model, n=self.num_samples) for model in models]
+
+    @property
+    def pool_size(self) -> int:
+        """K, the candidates per prompt when every external call succeeds."""
+        return self.num_samples + sum(model.n or 0 for model in self.teachers)
+
+
+def load_config(path: str | Path) -> EKIPLConfig:
+    """Read a merged recipe, as launch.py wrote it.
+
+    Raises:
+        UserError: no such file, an unknown key, or a value that breaks a rule.
+    """
+    recipe: dict[str, Any] = read_yaml(Path(path))
+    check_keys(list(recipe), str(path))
+    try:
+        return EKIPLConfig(**recipe)
+    except UserError:
+        raise
+    except ValueError as error:  # how transformers and TRL refuse a value, e.g. a save_strategy that does not exist
+        raise UserError(f"{path}: {' '.join(str(error).split())}") from error

@@ -1,0 +1,156 @@
+"""What `make train` runs: merge the recipe, check it and the machine, make the run folder, start grpo.py.
+
+    python src/open_r1/launch.py --task trance --model 2b --method ekipl --dry_run
+    python src/open_r1/launch.py --learning_rate 1e-6 --external_models[0].accuracy .9
+
+It imports neither torch nor TRL: a dry run and every refusal take a few seconds. The training process takes its place
+(exec), so signals of a terminal or a scheduler reach the trainer itself.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn
+
+if __package__ in (None, ""):  # run as a script: import open_r1 from here, and hide this folder's names from others
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import yaml
+
+from open_r1.checks import TRL_DEFAULTS, check_batch, check_recipe
+from open_r1.preflight import accelerate_config, gpus, missing
+from open_r1.recipe import RECIPES, merge_recipe, parse_overrides
+from open_r1.schema import UserError
+
+ENTRY = Path(__file__).with_name("grpo.py")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the launcher's own options; everything else is an override of the recipe."""
+    parser = argparse.ArgumentParser(
+        description="Train. Any further --key value, --key=value or key=value overrides the recipe.", allow_abbrev=False
+    )
+    parser.add_argument("--task", default="clevr_math", help="clevr_math, geomath or trance")
+    parser.add_argument("--model", default="tiny", help="tiny, 2b or 7b")
+    parser.add_argument("--method", default="ekipl", help="a file in recipes/methods")
+    parser.add_argument("--output_dir", default="", help="the run's folder (default: runs/<time>-<what>)")
+    parser.add_argument("--num_processes", type=int, default=0, help="default: one per visible GPU")
+    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="show all, start and write nothing")
+    return parser
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run or show what the command line asks for; raises UserError for what cannot be meant or is missing."""
+    args, words = build_parser().parse_known_args(argv)
+    recipe = merge_recipe(args.task, args.model, args.method, parse_overrides(words))
+    recipe["argv"] = list(argv)
+    gpus_gib = [] if recipe.get("use_cpu") else gpus()
+    processes = args.num_processes or max(len(gpus_gib), 1)
+    check_recipe(recipe, processes)
+    environment = run_environment(recipe, processes)
+    os.environ.update(environment)  # before looking for weights: a tiny run asks no hub
+    folder = Path(args.output_dir) if args.output_dir else run_folder(recipe)
+    lacking = missing(recipe, processes, gpus_gib)
+    if args.dry_run:
+        show(recipe, folder, processes, environment, lacking)
+        return
+    if lacking:
+        raise UserError("\n".join(lacking))
+    recipe["output_dir"] = str(make_folder(folder, chosen=bool(args.output_dir)))
+    start(recipe, processes, environment)
+
+
+def run_folder(recipe: dict[str, Any]) -> Path:
+    """Name the run's folder, e.g. runs/20261122-154200-trance-tiny-ekipl-s0."""
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    name = f"{stamp}-{recipe['task']}-{recipe['model']}-{recipe['method']}-s{recipe['seed']}"
+    return Path(near(RECIPES.parent / "runs" / name))
+
+
+def make_folder(folder: Path, chosen: bool) -> Path:
+    """Create the run's folder and never take over one with something in it.
+
+    A folder named by us gets -2, -3, ... when two runs start in one second; one that the user chose is refused.
+    """
+    if chosen:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(
+                f"output_dir {folder} exists and is not empty; a run overwrites none; name another or move it"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    for number in count(1):
+        free = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        try:
+            free.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return free
+    raise AssertionError("count() ends nowhere")
+
+
+def run_environment(recipe: dict[str, Any], processes: int) -> dict[str, str]:
+    """Variables the training process gets beyond ours; what the user has set in WANDB_MODE stays."""
+    environment = {"TOKENIZERS_PARALLELISM": "false"}
+    if recipe["model"] == "tiny":
+        environment["HF_HUB_OFFLINE"] = "1"  # a tiny run downloads nothing
+    if "wandb" not in str(recipe.get("report_to")):
+        environment["WANDB_MODE"] = os.environ.get("WANDB_MODE", "disabled")
+    if recipe.get("use_cpu") and processes > 1:
+        environment["ACCELERATE_USE_CPU"] = "true"  # without it accelerate starts them but syncs no gradients
+    return environment
+
+
+def near(path: Path) -> str:
+    """Write a path relative to the working folder where it lies below it, else as it is."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def launch_command(recipe: dict[str, Any], config: Path, processes: int) -> list[str]:
+    """Build the training command: plain Python for one process, accelerate for several."""
+    train = [near(ENTRY), "--config", str(config)]
+    if processes == 1:
+        return [near(Path(sys.executable)), *train]
+    accelerate = Path(sys.executable).with_name("accelerate")  # beside our Python, on the PATH or not
+    settings = RECIPES / "accelerate_configs" / f"{accelerate_config(recipe)}.yaml"
+    options = ["--config_file", near(settings), "--num_processes", str(processes)]
+    return [near(accelerate), "launch", *options, *train]
+
+
+def command_line(recipe: dict[str, Any], config: Path, processes: int, environment: dict[str, str]) -> str:
+    """The command as one line that can be pasted into a shell."""
+    variables = [f"{key}={value}" for key, value in environment.items()]
+    return shlex.join([*variables, *launch_command(recipe, config, processes)])
+
+
+def show(recipe: dict[str, Any], folder: Path, processes: int, environment: dict[str, str], lacking: list[str]) -> None:
+    """Print a dry run: the merged recipe as YAML, and as its comments the batch, the command and what is missing."""
+    print(yaml.safe_dump({**recipe, "output_dir": str(folder)}, sort_keys=False, allow_unicode=True), end="")
+    prompts = check_batch({**TRL_DEFAULTS, **recipe}, processes)
+    print(f"# batch: {processes} processes x {prompts} prompts x G = {recipe['num_generations']} candidates")
+    print(f"# command: {command_line(recipe, folder / 'recipe.yaml', processes, environment)}")
+    for line in lacking or ["nothing"]:
+        print(f"# missing: {line}")
+
+
+def start(recipe: dict[str, Any], processes: int, environment: dict[str, str]) -> NoReturn:
+    """Write the recipe into the run's folder, say what runs, and become the training process."""
+    config = Path(recipe["output_dir"], "recipe.yaml")
+    config.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    print(command_line(recipe, config, processes, environment), flush=True)
+    command = launch_command(recipe, config, processes)
+    os.execvpe(command[0], command, os.environ)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,136 @@
+"""What a recipe needs that this machine does not have: GPU, packages, weights, data, keys. Looks, changes nothing."""
+
+import importlib.util
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import httpx
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import HFValidationError
+
+from open_r1.settings import MODEL_BILLIONS, Settings
+from open_r1.utils.hub import default_folder
+
+# Weights, reference weights, gradients and Adam's two moments in 4 bytes each: a rough upper bound without ZeRO.
+BYTES_PER_PARAMETER = 20
+ACTIVATION_GIB = 10  # per GPU: pictures of 480k pixels, checkpointed activations, the generation's cache
+GIB = 2**30
+
+
+def gpus() -> list[float]:
+    """Memory of each visible GPU in GiB, asked of nvidia-smi; importing torch would take seconds."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if which("nvidia-smi") is None or visible in ("", "-1"):
+        return []
+    query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:  # the program is there without a driver: no GPU to use
+        return []
+    # The limit names devices by index or UUID; only how many matters here.
+    memory = [float(line) / 1024 for line in answer.stdout.split("\n") if line.strip().isdigit()]
+    return memory if visible is None else memory[: len(visible.split(","))]
+
+
+def memory_gib(model: str, processes: int = 1) -> float:
+    """GPU memory in all that training `model` needs, roughly; ZeRO shares all but the activations."""
+    return MODEL_BILLIONS[model] * 1e9 * BYTES_PER_PARAMETER / GIB + ACTIVATION_GIB * processes
+
+
+def accelerate_config(recipe: Mapping[str, Any]) -> str:
+    """Name the file of recipes/accelerate_configs that several processes of this recipe are launched with."""
+    return "ddp" if recipe.get("use_cpu") else recipe.get("accelerate_config", Settings.accelerate_config)
+
+
+def missing(recipe: Mapping[str, Any], processes: int, gpus_gib: list[float]) -> list[str]:
+    """List what has to be there before the run can start, one line each: what, and the remedy."""
+    return [
+        *_missing_gpu(recipe, gpus_gib),
+        *_missing_packages(recipe, processes),
+        *_missing_weights(recipe),
+        *_missing_data(recipe),
+        *_missing_key(recipe),
+    ]
+
+
+def _missing_gpu(recipe: Mapping[str, Any], gpus_gib: list[float]) -> Iterator[str]:
+    if recipe.get("use_cpu"):
+        return
+    model = recipe["model"]
+    need = memory_gib(model, max(len(gpus_gib), 1))
+    if not gpus_gib:
+        yield f"GPU: none is visible; MODEL={model} needs about {need:.0f} GiB of GPU memory in all; or use MODEL=tiny"
+    elif sum(gpus_gib) < need:
+        have = f"{len(gpus_gib)} with {sum(gpus_gib):.0f} GiB in all"
+        yield f"GPU memory: {have}; MODEL={model} needs about {need:.0f} GiB; add GPUs"
+
+
+def _missing_packages(recipe: Mapping[str, Any], processes: int) -> Iterator[str]:
+    wanted = {
+        "deepspeed": processes > 1 and accelerate_config(recipe).startswith("zero"),
+        "vllm": recipe.get("use_vllm"),
+        "flash_attn": (recipe.get("model_init_kwargs") or {}).get("attn_implementation") == "flash_attention_2",
+    }
+    for name, needed in wanted.items():
+        if needed and importlib.util.find_spec(name) is None:
+            yield f"package {name}: not installed; .venv/bin/uv pip install -e '.[gpu]' (see setup.py)"
+
+
+def _missing_weights(recipe: Mapping[str, Any]) -> Iterator[str]:
+    path = recipe.get("model_path") or recipe.get("base_path")
+    if not path:
+        if recipe["model"] != "tiny":
+            yield f"weights: model_path is empty; give MODEL_PATH=folder or hub id for MODEL={recipe['model']}"
+        return
+    if Path(path).exists():
+        if not (Path(path) / "config.json").is_file():
+            yield f"weights: {path} holds no config.json; give the folder that save_pretrained wrote"
+    elif recipe["model"] == "tiny":
+        yield f"weights: no folder {path}, and MODEL=tiny downloads nothing; leave it out for the built-in base"
+    elif not _cached(path) and (problem := _unreachable(path, "model")):
+        yield f"weights: {path} is no folder, not in the hub cache, and {problem}; give MODEL_PATH=folder"
+
+
+def _missing_data(recipe: Mapping[str, Any]) -> Iterator[str]:
+    path = recipe.get("data_path")
+    if not path or Path(path).exists() or default_folder(path).exists():
+        return
+    if recipe["model"] == "tiny":
+        yield f"data: no folder or JSON file {path}, and MODEL=tiny downloads nothing; leave it out for synthetic data"
+    elif problem := _unreachable(path, "dataset"):
+        yield f"data: {path} is neither here nor in data/, and {problem}; run `make download` or give DATA_PATH=folder"
+
+
+def _missing_key(recipe: Mapping[str, Any]) -> Iterator[str]:
+    wanted = recipe.get("report_to") or []
+    if "wandb" not in ([wanted] if isinstance(wanted, str) else wanted):
+        return
+    offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
+    if not (offline or os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").is_file()):
+        yield "key: report_to names wandb but WANDB_API_KEY is not set; set it, or WANDB_MODE=offline"
+
+
+def _cached(repo: str) -> bool:
+    try:
+        return isinstance(try_to_load_from_cache(repo, "config.json"), str)
+    except HFValidationError:  # a path that no repository can be called: then it is not in the cache
+        return False
+
+
+def _unreachable(repo: str, kind: str) -> str:
+    """Say in a few words why the hub cannot hand out `repo`; "" when it can."""
+    try:
+        HfApi().repo_info(repo, repo_type=kind, timeout=5)
+    except HFValidationError:
+        return "it is not of the form owner/name"
+    except OfflineModeIsEnabled:
+        return "HF_HUB_OFFLINE is set"
+    except HfHubHTTPError as error:
+        return f"the hub answers {error.response.status_code} for it"
+    except (httpx.HTTPError, OSError):
+        return "the hub cannot be reached"
+    return ""

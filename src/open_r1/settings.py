@@ -1,0 +1,90 @@
+"""The project's own settings: every key that a recipe may hold beyond TRL's, with its default and its help.
+
+Kept apart from `configs.py` because importing TRL takes ten seconds: `launch.py` and its dry run need the names, types
+and rules only, and answer without it. `configs.EKIPLConfig` joins these fields to `trl.GRPOConfig`.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# Parameters in thousand millions, for the memory that the dry run names; the keys are the valid values of `model`.
+MODEL_BILLIONS = {"tiny": 0.0015, "2b": 2.2, "7b": 8.3}
+DATA_SIZES = ("tiny", "full")
+PROMPT_KINDS = ("reasoning", "direct")
+PROVIDERS = ("scripted",)
+
+
+def _setting(default: Any, help: str) -> Any:
+    """Declare a field the way transformers does: default and help side by side."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class ExternalModelConfig:
+    """One external model (teacher), as an entry of `external_models` describes it.
+
+    Example: ExternalModelConfig(name="gpt-4o-scripted", accuracy=0.681).
+    """
+
+    name: str = _setting("", "Source name of its candidates in metrics and figures; unique, and not 'policy'.")
+    provider: str = _setting("scripted", "Who answers: 'scripted' answers from the row's ground truth.")
+    n: int | None = _setting(None, "Replies asked for per prompt (N of this source); empty: num_policy_samples.")
+    accuracy: float = _setting(0.5, "Scripted: mean accuracy of its replies, in [0, 1].")
+    accuracy_by_kind: dict[str, float] = field(
+        default_factory=dict, metadata={"help": "Scripted: accuracy for a question family, in place of `accuracy`."}
+    )
+    correlation: float = _setting(0.0, "Scripted: correlation of being right between replies to a question, [0, 1).")
+    format_rate: float = _setting(1.0, "Scripted: share of replies with both tags in place, in [0, 1].")
+    fail_rate: float = _setting(0.0, "Scripted: share of calls that fail, in [0, 1].")
+    latency_s: float = _setting(0.0, "Scripted: seconds that a call takes.")
+    timeout_s: float = _setting(30.0, "Seconds after which a single call counts as failed.")
+
+
+@dataclass
+class Settings:
+    """What the project adds to TRL's settings (axis letters: CONTRIBUTING.md).
+
+    `checks.check_recipe` holds the rules between them; nothing here is valid because a default says so.
+    """
+
+    task: str = _setting("clevr_math", "Task: clevr_math, geomath or trance.")
+    model: str = _setting("tiny", "Policy: tiny (runs on a CPU), 2b or 7b (Qwen2-VL-Instruct).")
+    method: str = _setting("ekipl", "Method: a file in recipes/methods.")
+    model_path: str = _setting("", "Folder or hub id of the policy; empty for tiny: the base policy of base_path.")
+    base_path: str = _setting("", "Folder of the tiny base policy; empty: the task's own, made where it is missing.")
+    max_pixels: int = _setting(480_000, "Pictures are scaled down to at most this many pixels before the vision tower.")
+
+    data_path: str = _setting("", "Folder, JSON file or hub id of the data; empty: synthetic data are made.")
+    data_size: str = _setting("tiny", "Size of the synthetic pictures: tiny or full.")
+    num_train_rows: int | None = _setting(None, "Training rows to make or to use; empty: all there are.")
+    num_test_rows: int | None = _setting(None, "Rows to evaluate per test set; empty: all there are.")
+    skip_bad_rows: bool = _setting(False, "Leave out rows that cannot be used (counted) in place of stopping.")
+
+    prompt_kind: str = _setting("reasoning", "reasoning asks for think and answer tags, direct for the bare answer.")
+    grader_setting: str = _setting("", "The grader's variant in training; empty: the task's first.")
+    eval_setting: str = _setting("", "The grader's variant in evaluation; empty: partial where the task has it.")
+
+    num_policy_samples: int | None = _setting(None, "N: the policy's candidates per prompt; empty: num_generations.")
+    external_models: list[dict[str, Any]] = field(
+        default_factory=list, metadata={"help": "The external models, see ExternalModelConfig; none is plain GRPO."}
+    )
+    external_deadline_s: float = _setting(60.0, "Seconds a step waits for external replies; it goes on without them.")
+    external_required: bool = _setting(False, "Stop the run when an external model fails, in place of going on.")
+    external_seed: int = _setting(0, "Seed of the scripted replies, apart from the training seed.")
+    selection: str = _setting("top_g", "How G of the pool's K candidates are kept; top_g is the paper's rule.")
+
+    eval_temperature: float = _setting(0.1, "Sampling temperature in evaluation (Reason-RFT's).")
+    eval_top_p: float = _setting(0.9, "Nucleus share in evaluation (Reason-RFT's).")
+    eval_top_k: int = _setting(50, "Top-k cut in evaluation (Reason-RFT's).")
+    eval_max_completion_length: int = _setting(768, "Tokens at most per reply in evaluation (Reason-RFT's).")
+    eval_batch_size: int = _setting(64, "Rows evaluated at once.")
+
+    accelerate_config: str = _setting("zero2", "File in recipes/accelerate_configs used when several processes train.")
+    argv: list[str] = field(
+        default_factory=list, metadata={"help": "The command line that made this recipe; launch.py writes it."}
+    )
+
+    @property
+    def num_samples(self) -> int:
+        """N, the policy's candidates per prompt."""
+        return self.num_policy_samples or self.num_generations  # pyright: ignore[reportAttributeAccessIssue]  # TRL's
