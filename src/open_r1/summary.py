@@ -115,7 +115,7 @@ def _kept_share(metrics: Metrics) -> dict[str, dict[str, float]]:
     tenth = max(1, len(metrics) // 10)
     ends = {"start": metrics[:tenth], "end": metrics[-tenth:]}
     return {
-        end: {s: float(np.mean([row.get(f"kept_share/{s}", 0.0) for row in rows])) for s in sources(metrics)}
+        end: {s: float(np.mean(np.nan_to_num(column(rows, f"kept_share/{s}")))) for s in sources(metrics)}
         for end, rows in ends.items()
     }
 

@@ -1,0 +1,183 @@
+"""docs/RESULTS.md and the README's picture, made from results/*.json alone; `--check` says whether the page is current.
+
+    python scripts/results_page.py                                        # writes docs/RESULTS.md
+    python scripts/results_page.py --check                                # exit 1 where the page would change
+    python scripts/results_page.py --figure docs/images/learning.png      # base, GRPO, EKIPL from results/learning.json
+
+A results file is a study (made by scripts/study_learning.py) or a list of figures:
+{"name", "command", "commit", "hardware", "figures": [{"label", "value", "unit", "target"}]}, `target` being ">= 50000",
+"<= 15", "> 0", "< 1" or null.
+"""
+
+import argparse
+import json
+import operator
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# The script also runs where the package is not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from open_r1.figures_study import draw_study
+from open_r1.schema import POLICY, UserError
+from open_r1.tasks import get_task
+
+ROOT = Path(__file__).resolve().parents[1]
+GAIN_TARGET = ">= 10"  # points over the base policy
+LEAD_TARGET = "> 0"  # points over plain GRPO
+BASELINE, OURS = "grpo", "ekipl"
+COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+STUDY_KEYS = {"command", "commit", "hardware", "date", "seeds", "runs", "table", "failed"}
+FIGURE_KEYS = {"name", "command", "commit", "hardware", "figures"}
+# Qwen2-VL-2B in arXiv 2506.06856: before training, GRPO (its Reason-RFT-Zero), Vision-EKIPL; TRANCE's OOD is the mean
+# of its left and right cameras.
+PAPER = {
+    ("clevr_math", "id"): (82.40, 98.40, 99.10),
+    ("clevr_math", "ood"): (32.00, 44.80, 52.30),
+    ("geomath", "id"): (25.86, 47.68, 49.70),
+    ("geomath", "ood"): (20.63, 32.50, 34.50),
+    ("trance", "id"): (3.78, 42.13, 78.23),
+    ("trance", "ood"): (4.64, 33.74, 65.29),
+}
+HEAD = """# Results
+
+Made by `python scripts/results_page.py` from the files in `results/`; not edited by hand. Under each table stand the
+command that made its numbers, the commit, the seeds and the machine.
+"""
+
+
+def verdict(value: float, target: str | None) -> str:
+    """Say whether `value` reaches a target, and by how much it does not.
+
+    >>> verdict(7.5, ">= 10")
+    'not reached: 2.5 short of >= 10'
+    """
+    if target is None:
+        return ""
+    sign, _, number = target.partition(" ")
+    if sign not in COMPARE:
+        raise UserError(f"target '{target}' cannot be read: a target is one of {', '.join(COMPARE)}, a space, a number")
+    if COMPARE[sign](value, float(number)):
+        return f"reached ({target})"
+    return f"not reached: {number_text(abs(float(number) - value))} {'short of' if '>' in sign else 'above'} {target}"
+
+
+def number_text(value: float) -> str:
+    """Three significant digits, and whole numbers in full: 0.0123, 2.5, 51,234."""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def origin(result: dict[str, Any]) -> str:
+    """The line under a table: where its numbers come from."""
+    machine = result["hardware"]
+    if isinstance(machine, dict):
+        machine = f"{machine['cpu']}, {machine['cores']} cores, {machine['ram_gib']} GiB"
+    seeds = f"Seeds {', '.join(map(str, result['seeds']))}. " if "seeds" in result else ""
+    date = f" {result['date']}." if "date" in result else ""
+    return f"{seeds}Command: `{result['command']}`. Commit: {result['commit']}. Machine: {machine}.{date}\n"
+
+
+def percent(cell: dict[str, float]) -> str:
+    """A mean over seeds with its extremes, in percent: "45.3 (42.1 to 48.0)"."""
+    return f"{100 * cell['mean']:.1f} ({100 * cell['min']:.1f} to {100 * cell['max']:.1f})"
+
+
+def lead(runs: Sequence[dict[str, Any]], task: str, method: str, name: str) -> float | None:
+    """Points by which `method` ends above GRPO: the mean over the seeds that both have; None without such a seed."""
+    final = {(run["method"], run["seed"]): run["final"][name]["accuracy"] for run in runs if run["task"] == task}
+    seeds = [seed for run_method, seed in final if run_method == method and (BASELINE, seed) in final]
+    return 100 * statistics.fmean(final[method, s] - final[BASELINE, s] for s in seeds) if seeds else None
+
+
+def study_section(title: str, study: dict[str, Any]) -> str:
+    """Accuracy before and after with both targets, then what training was like."""
+    accuracy, training = [], []
+    for row in study["table"]:
+        task, method = row["task"], row["method"]
+        for name in ("id", "ood"):
+            gain, ahead = 100 * row[f"gain_{name}"]["mean"], lead(study["runs"], task, method, name)
+            over_grpo = "" if method == BASELINE or ahead is None else f"{ahead:+.1f}, {verdict(ahead, LEAD_TARGET)}"
+            base, grpo, ours = PAPER[task, name]
+            accuracy.append(
+                [get_task(task).title, name.upper(), method, str(row["runs"]), percent(row[f"base_{name}"]),
+                 percent(row[f"final_{name}"]), f"{gain:+.1f}, {verdict(gain, GAIN_TARGET)}", over_grpo,
+                 f"{base:.1f} → {grpo if method == BASELINE else ours:.1f}" if method in (BASELINE, OURS) else ""]
+            )  # fmt: skip
+        group = [run for run in study["runs"] if (run["task"], run["method"]) == (task, method)]
+        training.append([get_task(task).title, method, *training_cells(group)])
+    text = f"## {title}\n\nTest accuracy in percent: mean over the runs (lowest to highest); gains in points.\n\n"
+    head = ["task", "set", "method", "runs", "before", "after", "gain over base", "gain over GRPO", "paper, 2B"]
+    text += markdown(head, accuracy) + "\n"
+    head = ["task", "method", "dead before", "dead after", "external kept, start", "end", "training s", "peak MiB"]
+    text += markdown(head, training) + "\n"
+    for failure in study["failed"]:
+        text += f"Failed: {failure['task']} {failure['method']} seed {failure['seed']}: {failure['reason']}.\n\n"
+    return text + origin(study)
+
+
+def training_cells(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Means over runs: dead groups before and after selection, external share at both ends, seconds, memory."""
+    dead = [[run["dead_groups"][when] for run in runs] for when in ("before", "after")]
+    external = [[1 - run["kept_share"][end][POLICY] for run in runs] for end in ("start", "end")]
+    shares = [f"{100 * statistics.fmean(column):.0f} %" for column in (*dead, *external)]
+    seconds = statistics.fmean(run["seconds"]["train"] for run in runs)
+    return [*shares, f"{seconds:,.0f}", f"{max(run['peak_rss_mib'] for run in runs):,.0f}"]
+
+
+def figures_section(result: dict[str, Any]) -> str:
+    """A table of single figures with their targets."""
+    rows = [
+        [f["label"], number_text(f["value"]), f["unit"], verdict(f["value"], f["target"])] for f in result["figures"]
+    ]
+    return f"## {result['name']}\n\n{markdown(['figure', 'value', 'unit', 'target'], rows)}\n{origin(result)}"
+
+
+def page(results: Path) -> str:
+    """The whole page; raises UserError for a file that is neither a study nor a list of figures."""
+    sections = [HEAD]
+    for path in sorted(results.glob("*.json"), key=lambda path: (path.stem != "learning", path.stem)):
+        result = json.loads(path.read_text())
+        if result.keys() >= STUDY_KEYS:
+            sections.append(study_section("Learning" if path.stem == "learning" else f"Learning: {path.stem}", result))
+        elif result.keys() >= FIGURE_KEYS:
+            sections.append(figures_section(result))
+        else:
+            raise UserError(f"{path} lacks {sorted(FIGURE_KEYS - result.keys())}: see scripts/results_page.py --help")
+    return "\n".join(sections if len(sections) > 1 else [HEAD, "No results yet.\n"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write or check the page, or draw the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder with the results files")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs/RESULTS.md", help="the page to write or check")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page would change")
+    parser.add_argument("--figure", type=Path, help="draw results/learning.json into this PNG instead")
+    args = parser.parse_args(argv)
+    try:
+        if args.figure:
+            draw_study(args.results / "learning.json", args.figure)
+            return 0
+        text = page(args.results)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if not args.check:
+        args.page.write_text(text)
+    elif not args.page.is_file() or args.page.read_text() != text:
+        print(f"{args.page} is not what results/*.json give; run python scripts/results_page.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The learning study: train tasks x methods x seeds with the tiny policy and keep what they reached in results/.
+
+    python scripts/study_learning.py                                  # results/learning.json
+    python scripts/study_learning.py --name weak_teachers --args "--external_models[0].accuracy .3"
+
+Every run is `src/open_r1/launch.py` in a process of its own, one thread each. A stopped study goes on where it stood: a
+run that has its summary.json and was made from the same recipe is not made again. Nothing is deleted: a run that was
+cut, or made from another recipe, is put aside as <folder>.old1, .old2, ...
+"""
+
+import argparse
+import datetime
+import json
+import shlex
+import signal
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+# The script also runs where the package is not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from open_r1.recipe import merge_recipe, parse_overrides, read_yaml
+from open_r1.schema import UserError
+from open_r1.tasks import TASKS
+from open_r1.utils.processes import Command, run_side_by_side
+from open_r1.utils.provenance import hardware, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+LAUNCHER = ROOT / "src/open_r1/launch.py"
+RUNS = ROOT / "runs/studies"
+RESULTS = ROOT / "results"
+FROM_LAUNCH = {"argv", "output_dir"}  # keys that launch.py adds to the recipe it writes
+RUN_KEYS = ("task", "method", "seed", "base", "final", "dead_groups", "kept_share", "seconds", "peak_rss_mib")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study; `extra` are the words of --args, passed on to launch.py."""
+
+    study: str
+    task: str
+    method: str
+    seed: int
+    extra: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What the run is called in messages and paths."""
+        return f"{self.task}-{self.method}-s{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return RUNS / self.study / self.name
+
+    @property
+    def command(self) -> Command:
+        """The command line that makes the run."""
+        choice = ["--task", self.task, "--model", "tiny", "--method", self.method, "--seed", str(self.seed)]
+        words = (sys.executable, str(LAUNCHER), *choice, "--output_dir", str(self.folder), *self.extra)
+        return Command(words, self.folder.with_name(f"{self.name}.log"))
+
+    def finished(self) -> bool:
+        """Whether the run is there, whole, and made from the recipe that would be used now.
+
+        Raises UserError where that recipe cannot be merged, so that a wrong name in --args shows before any training.
+        """
+        wanted = merge_recipe(self.task, "tiny", self.method, [f"seed={self.seed}", *parse_overrides(self.extra)])
+        if not (self.folder / "summary.json").is_file():
+            return False
+        made_from = read_yaml(self.folder / "recipe.yaml")
+        return all(made_from.get(k) == wanted.get(k) for k in (made_from.keys() | wanted.keys()) - FROM_LAUNCH)
+
+    def put_aside(self) -> None:
+        """Move what stands in the folder's place out of the way; launch.py never writes over a run."""
+        old = (self.folder.with_name(f"{self.folder.name}.old{k}") for k in range(1, 10_000))
+        if self.folder.exists():
+            self.folder.rename(next(path for path in old if not path.exists()))
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean, extremes and sample standard deviation over seeds; no deviation of a single one.
+
+    >>> spread([0.25, 0.75])
+    {'mean': 0.5, 'min': 0.25, 'max': 0.75, 'sd': 0.3535533905932738}
+    """
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "min": min(values), "max": max(values), "sd": sd}
+
+
+def table(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Summarise runs over their seeds, one entry per task x method with base, final and gain on ID and OOD."""
+    rows = []
+    for task, method in dict.fromkeys((run["task"], run["method"]) for run in runs):
+        group = [run for run in runs if (run["task"], run["method"]) == (task, method)]
+        row: dict[str, Any] = {"task": task, "method": method, "runs": len(group)}
+        for name in ("id", "ood"):
+            base = [run["base"][name]["accuracy"] for run in group]
+            final = [run["final"][name]["accuracy"] for run in group]
+            gain = [after - before for before, after in zip(base, final, strict=True)]
+            row |= {f"base_{name}": spread(base), f"final_{name}": spread(final), f"gain_{name}": spread(gain)}
+        rows.append(row)
+    return rows
+
+
+def make_runs(jobs: Sequence[Job], at_once: int, deadline_s: float) -> dict[Job, str]:
+    """Make the runs that are missing and return those that failed with the reason in one line."""
+    missing = {job.name: job for job in jobs if not job.finished()}
+    for job in missing.values():
+        job.put_aside()
+    commands = {name: job.command for name, job in missing.items()}
+    with tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc=jobs[0].study, unit="run") as bar:
+        failed = run_side_by_side(commands, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
+    for name, job in missing.items():
+        if not (job.folder / "summary.json").is_file():
+            failed.setdefault(name, "ended without a summary.json")
+    return {missing[name]: reason for name, reason in failed.items()}
+
+
+def write_results(name: str, command: str, jobs: Sequence[Job], failed: Mapping[Job, str]) -> None:
+    """Write results/<name>.json of the runs that did not fail; where none is left, nothing is written."""
+    summaries = [json.loads((job.folder / "summary.json").read_text()) for job in jobs if job not in failed]
+    if not summaries:
+        return
+    result = {
+        "command": command,
+        "commit": ", ".join(sorted({summary["commit"] for summary in summaries})),  # of the runs, not of this moment
+        "hardware": hardware(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "seeds": list(dict.fromkeys(job.seed for job in jobs)),
+        "runs": [{key: summary[key] for key in RUN_KEYS} for summary in summaries],
+        "table": table(summaries),
+        "failed": [{"task": j.task, "method": j.method, "seed": j.seed, "reason": why} for j, why in failed.items()],
+    }
+    write_json(RESULTS / f"{name}.json", result)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the study; exit status 1 where a run failed, 2 where something given cannot be meant."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--methods", nargs="+", default=["grpo", "ekipl"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
+    parser.add_argument("--deadline_s", type=float, default=1800.0, help="seconds after which a run counts as failed")
+    parser.add_argument("--args", default="", help="passed on to launch.py; write --args='--key value'")
+    parser.add_argument("--name", default="learning", help="results/<name>.json and runs/studies/<name>/")
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
+    jobs = [
+        Job(args.name, task, method, seed, tuple(shlex.split(args.args)))
+        for seed in args.seeds  # seeds outermost: a study that is stopped early has every task and method
+        for task in args.tasks
+        for method in args.methods
+    ]
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        failed = make_runs(jobs, args.jobs, args.deadline_s)
+        write_results(args.name, shlex.join(["python", "scripts/study_learning.py", *words]), jobs, failed)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for job, reason in failed.items():
+        print(f"{job.name} failed: {reason}; see {job.command.log}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The picture of a study: accuracy of the base policy, after GRPO and after EKIPL, per task, in and out of domain."""
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from open_r1.figures import COLOURS, DPI, HATCHES
+from open_r1.schema import UserError
+from open_r1.tasks import get_task
+
+# Method of the table's row, which of its accuracies, label, index of colour and hatch.
+BARS = (
+    ("ekipl", "base", "base policy", 1),
+    ("grpo", "final", "GRPO", 2),
+    ("ekipl", "final", "Vision-EKIPL", 0),
+)
+
+
+def draw_study(results: Path, path: Path) -> None:
+    """Draw a study's results file into the PNG `path`; a bar's line reaches from the worst to the best seed.
+
+    Raises UserError where the file is missing or one of the two methods was not run on every task.
+    """
+    if not results.is_file():
+        raise UserError(f"{results} is missing: the picture shows a study; run python scripts/study_learning.py")
+    rows = {(row["task"], row["method"]): row for row in json.loads(results.read_text())["table"]}
+    tasks = list(dict.fromkeys(task for task, _ in rows))
+    lacking = [f"{task} {method}" for task in tasks for method in ("grpo", "ekipl") if (task, method) not in rows]
+    if lacking:
+        raise UserError(f"{results} has no run of {', '.join(lacking)}: the picture compares both; finish the study")
+    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2, sharey=True), ("id", "ood"), strict=True):
+        for i, (method, when, label, look) in enumerate(BARS):
+            cells = [rows[task, method][f"{when}_{name}"] for task in tasks]
+            axes.bar(
+                [x + 0.27 * (i - 1) for x in range(len(tasks))],
+                [cell["mean"] for cell in cells],
+                yerr=[[c["mean"] - c["min"] for c in cells], [c["max"] - c["mean"] for c in cells]],
+                width=0.25,
+                capsize=3,
+                label=label,
+                color=COLOURS[look],
+                hatch=HATCHES[look],
+                edgecolor="black",
+                linewidth=0.6,
+            )
+        axes.set_xticks(range(len(tasks)), [get_task(task).title.replace(" ", "\n") for task in tasks])
+        axes.set(title={"id": "in domain", "ood": "out of domain"}[name], xlabel="task", ylim=(0, 1))
+        axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+        axes.grid(axis="y", linewidth=0.5, alpha=0.4)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].set_ylabel("test accuracy")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
