@@ -9,7 +9,7 @@ from open_r1.schema import UserError
 SECRET_NAME = re.compile(r"(^|_)(api_?key|key|token|secret|password)$", re.IGNORECASE)
 # What keys of OpenAI and Anthropic, Hugging Face, Google, GitHub and AWS look like, and HTTP bearer headers.
 SECRET_VALUE = re.compile(
-    r"sk-[\w-]{16,}|hf_\w{20,}|AIza[\w-]{30,}|gh[pousr]_\w{20,}|AKIA[0-9A-Z]{16}|Bearer\s+\S{16,}"
+    r"(?<!\w)(sk-[\w-]{16,}|hf_\w{20,}|AIza[\w-]{30,}|gh[pousr]_\w{20,}|AKIA[0-9A-Z]{16}|Bearer\s+\S{16,})"
 )
 
 

@@ -1,0 +1,73 @@
+# Everything a user does, one target each; `make help` lists them. Nothing but python3, make and git has to be there.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help install train test check data check-data download base clean
+
+# What to train, and on what; each may be given on the command line: make train TASK=trance MODEL=2b DRY_RUN=1
+TASK ?= clevr_math
+MODEL ?= tiny
+METHOD ?= ekipl
+SEED ?=
+MODEL_PATH ?=
+DATA_PATH ?=
+OUTPUT ?=
+SIZE ?= tiny
+N ?=
+ARGS ?=
+DRY_RUN ?=
+# Which tests: by default those that take seconds and need neither GPU nor network; MARK=slow takes the slow ones.
+MARK ?= not slow and not gpu and not network
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+PY := .venv/bin/python
+STAMP := .venv/.installed
+# option(name,variable): --name "value" when the variable is set
+option = $(if $($(2)),--$(1) "$($(2))")
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|grpo SEED MODEL_PATH DATA_PATH OUTPUT"
+	@echo '  DRY_RUN=1 shows a run without starting it; ARGS="--learning_rate 1e-6" overrides any setting.'
+
+install: $(STAMP)  ## make .venv with everything in setup.py (again only when setup.py changes)
+
+# uv, not pip: torch and torchvision must come together from the index, where pip may prefer a local torch without it.
+$(STAMP): setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+		{ echo "$$($(PYTHON) --version 2>&1) is not Python 3.11 or 3.12; give one that is: make PYTHON=python3.11 ..." >&2; exit 2; }
+	@start=$$SECONDS; set -e; \
+	test -x $(PY) || $(PYTHON) -m venv .venv; \
+	$(PY) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	.venv/bin/uv pip install --python $(PY) -e '.[dev]'; \
+	echo $$((SECONDS - start)) > .venv/.install_seconds; touch $@
+
+train: $(STAMP)  ## train TASK with MODEL by METHOD into runs/<time>-... (DRY_RUN=1: show only)
+	@$(PY) src/open_r1/launch.py --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" $(call option,seed,SEED) \
+		$(call option,model_path,MODEL_PATH) $(call option,data_path,DATA_PATH) $(call option,output_dir,OUTPUT) \
+		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
+
+test: $(STAMP)  ## run the fast tests (MARK=slow: the slow ones)
+	@$(PY) -m pytest -m "$(MARK)" $(ARGS)
+
+check: $(STAMP)  ## style, format, types, and the order of imports
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@.venv/bin/pyright
+	@PYTHONPATH=src .venv/bin/lint-imports
+
+data: $(STAMP)  ## make synthetic data for TASK (SIZE=tiny|full, N=rows, OUTPUT=folder) and a contact sheet
+	@$(PY) scripts/make_data.py --task "$(TASK)" --size "$(SIZE)" $(call option,n,N) $(call option,seed,SEED) \
+		$(call option,output,OUTPUT) $(ARGS)
+
+check-data: $(STAMP)  ## count and check every row of DATA_PATH, a folder or one JSON file
+	@$(PY) src/open_r1/check_data.py --data_path "$(DATA_PATH)" $(ARGS)
+
+download: $(STAMP)  ## fetch the Reason-RFT-CoT data set from the Hugging Face hub
+	@$(PY) src/open_r1/download.py $(call option,output,OUTPUT) $(ARGS)
+
+base: $(STAMP)  ## make the tiny base policy of TASK again
+	@$(PY) src/open_r1/sft.py --base --task "$(TASK)" $(call option,seed,SEED) $(ARGS)
+
+clean:  ## remove caches; runs, data and .venv stay
+	@rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist src/*.egg-info
+	@find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
