@@ -1,0 +1,150 @@
+"""The rules of a recipe, each broken once, and EKIPLConfig on top of TRL's own configuration."""
+
+import re
+from dataclasses import fields
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from open_r1.checks import TRL_DEFAULTS, check_batch, check_recipe
+from open_r1.configs import EKIPLConfig, load_config
+from open_r1.recipe import field_types, merge_recipe
+from open_r1.schema import UserError
+from open_r1.settings import Settings
+
+ONE = {"name": "one", "accuracy": 0.5}
+CPU = {"use_cpu": True, "bf16": False}
+
+
+def test_the_names_read_from_source_are_those_of_the_dataclass():
+    assert set(field_types()) == {field.name for field in fields(EKIPLConfig)}
+
+
+def test_every_setting_has_a_help_line():
+    assert all(field.metadata["help"].endswith(".") for field in fields(Settings))
+
+
+def test_the_defaults_that_the_rules_assume_are_trl_s():
+    by_name = {field.name: field for field in fields(EKIPLConfig)}
+    assert {name: by_name[name].default for name in TRL_DEFAULTS} == TRL_DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"task": "trnce"}, "did you mean 'trance'"),
+        ({"model": "3b"}, "unknown model '3b'"),
+        ({"method": "ekip"}, "did you mean 'ekipl'"),
+        ({"selection": "top-g"}, "did you mean 'top_g'"),
+        ({"prompt_kind": "reason"}, "did you mean 'reasoning'"),
+        ({"grader_setting": "ful"}, "valid: exact, tolerant"),
+        ({"accelerate_config": "zero1"}, "did you mean 'zero"),
+        ({"learning_rate": "fast"}, "learning_rate is 'fast' (str); it must be float"),
+        ({"max_steps": 1.5}, "max_steps is 1.5 (float); it must be int"),
+        ({"max_steps": True}, "max_steps is True (bool); it must be int"),
+        ({"num_generations": 1}, "a group needs 2 candidates"),
+        ({"num_policy_samples": 0}, "num_policy_samples is 0; it must be at least 1"),
+        ({"num_policy_samples": 4}, "G must be at most K"),
+        ({"num_policy_samples": 4, "external_models": [ONE]}, "would leave a group short"),
+        ({"external_deadline_s": 0}, "must be above 0"),
+        ({"per_device_train_batch_size": 12}, "would generate 12 rows"),
+        ({"generation_batch_size": 12}, "would generate 12 rows"),
+        ({"generation_batch_size": 8, "steps_per_generation": 1}, "leave out one"),
+        ({"external_models": ["gpt-4o"]}, "must be a mapping"),
+        ({"external_models": [{}]}, "names no external source"),
+        ({"external_models": [{"name": "policy"}]}, "not 'policy'"),
+        ({"external_models": [ONE, ONE]}, "external_models[1].name 'one' is used twice"),
+        ({"external_models": [ONE | {"provider": "scriptd"}]}, "did you mean 'scripted'"),
+        ({"external_models": [ONE | {"accuracy": 68}]}, "write 68 % as 0.68"),
+        ({"external_models": [ONE | {"accuracy": "high"}]}, "must be float"),
+        ({"external_models": [ONE | {"accuracy_by_kind": {"add": 1.1}}]}, "accuracy_by_kind.add is 1.1"),
+        ({"external_models": [ONE | {"acuracy": 0.5}]}, "did you mean 'accuracy'"),
+        ({"external_models": [ONE | {"correlation": 1}]}, "lies in [0, 1)"),
+        ({"external_models": [ONE | {"n": 0}]}, "external_models[0].n is 0"),
+        ({"external_models": [ONE | {"timeout_s": 0}]}, "give seconds above 0"),
+    ],
+)
+def test_a_broken_rule_names_value_rule_and_remedy_in_one_line(broken, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        check_recipe(broken)
+    assert "\n" not in str(error.value)
+
+
+def test_fewer_policy_samples_than_kept_are_allowed_when_a_failure_stops_the_run():
+    check_recipe({"num_policy_samples": 4, "external_models": [ONE], "external_required": True})
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        {"hub_token": "anything"},
+        {"run_name": "sk-abcdefghijklmnop1234"},
+        {"argv": ["--run_name", "hf_abcdefghijklmnopqrst"]},
+        {"external_models": [ONE | {"api_key": "xyz"}]},
+    ],
+)
+def test_a_literal_key_is_refused_and_not_repeated(secret):
+    with pytest.raises(UserError, match="looks like a literal key") as error:
+        check_recipe(secret)
+    assert not any(text in str(error.value) for text in ("anything", "sk-abc", "hf_abc", "xyz"))
+
+
+def test_what_only_resembles_a_key_is_let_through():
+    check_recipe({"hub_token": None, "data_path": "runs/task-0123456789abcdef01", "run_name": "hf_demo"})
+
+
+@given(
+    device=st.integers(1, 40), steps=st.integers(1, 8), group=st.integers(2, 16), processes=st.sampled_from([1, 2, 8])
+)
+def test_a_batch_is_accepted_exactly_when_each_process_holds_whole_groups(device, steps, group, processes):
+    recipe = {**TRL_DEFAULTS, "per_device_train_batch_size": device, "num_generations": group}
+    recipe["steps_per_generation"] = steps
+    if device * steps % group == 0:
+        assert check_batch(recipe, processes) * group == device * steps
+    else:
+        with pytest.raises(UserError):
+            check_batch(recipe, processes)
+
+
+def test_a_generation_batch_is_shared_by_the_processes_in_whole_groups():
+    recipe = {**TRL_DEFAULTS, "per_device_train_batch_size": 4, "generation_batch_size": 112}
+    assert check_batch(recipe, 1) == 14  # 14 prompts x 8 = 112
+    with pytest.raises(UserError, match="each of 8 processes would generate 14 rows"):
+        check_batch(recipe, 8)  # Reason-RFT's 112 completions on 8 GPUs: 14 each, not a multiple of 8
+
+
+def test_the_configuration_fills_in_what_was_left_empty(tmp_path):
+    config = EKIPLConfig(output_dir=str(tmp_path), task="trance", external_models=[ONE, {"name": "two", "n": 3}], **CPU)
+    assert (config.grader_setting, config.eval_setting) == ("full", "partial")
+    assert config.num_policy_samples == 8 and [model.n for model in config.teachers] == [8, 3]
+    assert config.pool_size == 8 + 8 + 3
+    plain = EKIPLConfig(output_dir=str(tmp_path), **CPU)
+    assert plain.eval_setting == "exact" and plain.pool_size == plain.num_generations == 8
+
+
+def test_a_merged_recipe_loads_as_the_trainer_s_configuration(tmp_path):
+    recipe = merge_recipe("clevr_math", "tiny", "ekipl") | {"output_dir": str(tmp_path), "argv": ["--seed", "1"]}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    config = load_config(path)
+    assert config.learning_rate == recipe["learning_rate"] and config.argv == ["--seed", "1"]
+    assert config.generation_batch_size == 128 and len(config.teachers) == 2
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [({"teacher": 1}, "unknown key 'teacher'"), ({"save_strategy": "nope"}, "nope"), ({"task": "x"}, "unknown task")],
+)
+def test_a_recipe_edited_by_hand_meets_the_same_rules(tmp_path, extra, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"output_dir": str(tmp_path), **CPU, **extra}))
+    with pytest.raises(UserError, match=message):
+        load_config(path)
+
+
+def test_groups_must_be_whole_on_each_of_several_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="each of 2 processes would generate 4 rows"):
+        EKIPLConfig(output_dir=str(tmp_path), per_device_train_batch_size=4, generation_batch_size=8, **CPU)

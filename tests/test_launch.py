@@ -1,0 +1,163 @@
+"""The launcher: what it shows, what it starts, what it refuses, and that it never overwrites a run."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from open_r1 import launch, preflight
+from open_r1.schema import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch, tmp_path):
+    """No GPU, no hub, an environment that is put back, and exec recorded in place of done."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(launch, "gpus", list)
+    monkeypatch.setattr(preflight, "_unreachable", lambda path, kind: "the hub cannot be reached")
+    monkeypatch.setattr(preflight, "_cached", lambda repo: False)
+    monkeypatch.setattr(launch, "RECIPES", launch.RECIPES)
+    calls = []
+    monkeypatch.setattr(os, "execvpe", lambda file, words, environment: calls.append((words, dict(environment))))
+    return calls
+
+
+def shown(capsys) -> tuple[dict, list[str]]:
+    text = capsys.readouterr().out
+    return yaml.safe_load(text), [line[2:] for line in text.splitlines() if line.startswith("# ")]
+
+
+def test_a_dry_run_shows_recipe_batch_and_command_and_writes_nothing(capsys, quiet_machine, tmp_path):
+    launch.main(["--dry_run", "--output_dir", str(tmp_path / "run"), "--learning_rate", "1e-6"])
+    recipe, notes = shown(capsys)
+    assert recipe["learning_rate"] == 1e-6 and recipe["task"] == "clevr_math" and recipe["method"] == "ekipl"
+    assert notes[0] == "batch: 1 processes x 16 prompts x G = 8 candidates"
+    assert notes[1].endswith(f"grpo.py --config {tmp_path / 'run' / 'recipe.yaml'}") and "HF_HUB_OFFLINE=1" in notes[1]
+    assert notes[2:] == ["missing: nothing"]
+    assert quiet_machine == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_large_model_names_everything_this_machine_lacks(capsys):
+    launch.main(["--dry_run", "--task", "trance", "--model", "2b"])
+    _, notes = shown(capsys)
+    gpu, weights, data = (note.removeprefix("missing: ") for note in notes[2:])
+    assert "MODEL=2b needs about 51 GiB" in gpu  # 2.2e9 x 20 bytes = 41 GiB, and 10 GiB of activations
+    assert weights.startswith("weights: Qwen/Qwen2-VL-2B-Instruct") and "MODEL_PATH=folder" in weights
+    assert data.startswith("data: tanhuajie2001/Reason-RFT-CoT-Dataset") and "make download" in data
+
+
+def test_a_real_run_stops_at_what_is_missing_and_makes_no_folder(tmp_path, quiet_machine):
+    with pytest.raises(UserError, match="GPU: none is visible"):
+        launch.main(["--model", "7b", "--output_dir", str(tmp_path / "run")])
+    assert quiet_machine == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_run_writes_the_merged_recipe_with_its_command_line_and_starts_grpo(tmp_path, quiet_machine, capsys):
+    folder = tmp_path / "run"
+    argv = ["--task", "geomath", "--method", "grpo", "--output_dir", str(folder), "--seed", "3"]
+    launch.main(argv)
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert recipe["argv"] == argv and recipe["seed"] == 3 and recipe["output_dir"] == str(folder)
+    [(words, environment)] = quiet_machine
+    assert words[-2:] == ["--config", str(folder / "recipe.yaml")] and words[1].endswith("grpo.py")
+    assert environment["HF_HUB_OFFLINE"] == "1" and environment["WANDB_MODE"] == "disabled"
+    assert "grpo.py" in capsys.readouterr().out
+
+
+def test_several_gpus_are_started_by_accelerate_with_the_recipe_s_configuration(monkeypatch, capsys):
+    monkeypatch.setattr(launch, "gpus", lambda: [80.0] * 8)
+    launch.main(["--dry_run", "--model", "7b"])
+    _, notes = shown(capsys)
+    assert "batch: 8 processes x 2 prompts x G = 8" in notes[0]
+    assert "accelerate launch --config_file" in notes[1] and "zero3.yaml --num_processes 8" in notes[1]
+    assert not any("GPU" in note for note in notes[2:])
+
+
+def test_several_cpu_processes_synchronise_their_gradients(capsys):
+    launch.main(["--dry_run", "--num_processes", "2"])
+    _, notes = shown(capsys)
+    assert "ddp.yaml --num_processes 2" in notes[1] and "ACCELERATE_USE_CPU=true" in notes[1]
+
+
+def test_too_little_gpu_memory_is_named_with_both_numbers():
+    [line] = preflight.missing({"model": "7b", "model_path": str(ROOT / "tests")}, 1, [40.0])[:1]
+    assert line.startswith("GPU memory: 1 with 40 GiB in all; MODEL=7b needs about 165 GiB")
+
+
+def test_a_folder_with_something_in_it_is_never_taken_over(tmp_path):
+    (tmp_path / "old.txt").write_text("precious")
+    with pytest.raises(UserError, match="a run overwrites none"):
+        launch.main(["--output_dir", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
+
+
+def test_two_runs_in_one_second_get_two_folders(tmp_path):
+    folder = tmp_path / "runs" / "20260101-000000-trance-tiny-ekipl-s0"
+    made = [launch.make_folder(folder, chosen=False).name for _ in range(3)]
+    assert made == [folder.name, folder.name + "-2", folder.name + "-3"]
+
+
+def test_a_run_folder_says_when_what_and_which_seed():
+    recipe = {"task": "trance", "model": "tiny", "method": "grpo", "seed": 7}
+    assert launch.run_folder(recipe).match("runs/[0-9]*-[0-9]*-trance-tiny-grpo-s7")
+
+
+def test_a_tiny_run_downloads_nothing(tmp_path):
+    recipe = {"model": "tiny", "use_cpu": True, "model_path": "Qwen/Qwen2-VL-2B-Instruct", "data_path": "some/set"}
+    weights, data = preflight.missing(recipe, 1, [])
+    assert "MODEL=tiny downloads nothing" in weights and "MODEL=tiny downloads nothing" in data
+
+
+def test_a_folder_without_a_model_in_it_is_refused(tmp_path):
+    recipe = {"model": "tiny", "use_cpu": True, "model_path": str(tmp_path)}
+    assert "holds no config.json" in preflight.missing(recipe, 1, [])[0]
+    (tmp_path / "config.json").write_text("{}")
+    assert preflight.missing(recipe, 1, []) == []
+
+
+def test_wandb_needs_its_key_only_when_it_is_asked_for(monkeypatch, tmp_path):
+    recipe = {"model": "tiny", "use_cpu": True, "report_to": "wandb"}
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        os.environ.pop(name, None)
+    assert "WANDB_API_KEY is not set" in preflight.missing(recipe, 1, [])[0]
+    assert "WANDB_MODE" not in launch.run_environment(recipe, 1)
+    os.environ["WANDB_MODE"] = "offline"
+    assert preflight.missing(recipe, 1, []) == []
+
+
+def test_visible_devices_limit_the_gpus(monkeypatch):
+    answer = subprocess.CompletedProcess([], 0, stdout="81920\n81920\n")
+    monkeypatch.setattr(preflight, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(subprocess, "run", lambda *args, **kwargs: answer)
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    assert preflight.gpus() == [80.0, 80.0]
+    for visible, count in (("1", 1), ("0,1", 2), ("", 0), ("-1", 0)):
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+        assert len(preflight.gpus()) == count
+
+
+def run_script(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "src/open_r1/launch.py", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_script_refuses_in_one_line_with_status_2_and_imports_no_torch():
+    started = time.monotonic()
+    result = run_script("--task", "trnce")
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr.strip() == "unknown task 'trnce'; valid: clevr_math, geomath, trance; did you mean 'trance'?"
+    assert time.monotonic() - started < 30  # about 2 s on a free machine; importing torch and TRL would show
+
+    probe = (
+        "import sys, open_r1.launch; print([name for name in ('torch', 'trl', 'transformers') if name in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    loaded = subprocess.run([sys.executable, "-c", probe], env=environment, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"

@@ -1,0 +1,162 @@
+"""Every recipe merges and passes the rules, and a baseline differs from the method in exactly the external models."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from open_r1.checks import check_batch, check_recipe
+from open_r1.recipe import (
+    RECIPES,
+    apply_overrides,
+    class_types,
+    field_types,
+    merge_recipe,
+    parse_overrides,
+    read_yaml,
+    recipe_names,
+)
+from open_r1.schema import UserError
+from open_r1.settings import MODEL_BILLIONS
+from open_r1.tasks import TASKS
+
+CASES = [(task, model) for task in TASKS for model in MODEL_BILLIONS]
+
+
+def different(left: dict, right: dict) -> set[str]:
+    return {key for key in left.keys() | right.keys() if left.get(key) != right.get(key)}
+
+
+@pytest.mark.parametrize(("task", "model"), CASES)
+def test_every_recipe_merges_and_keeps_every_rule_on_one_and_on_eight_processes(task, model):
+    for method in recipe_names("methods"):
+        for processes in (1, 8):
+            check_recipe(merge_recipe(task, model, method), processes)
+
+
+@pytest.mark.parametrize(("task", "model"), CASES)
+def test_ekipl_and_its_baseline_differ_in_exactly_the_external_models(task, model):
+    ekipl, grpo = (merge_recipe(task, model, method) for method in ("ekipl", "grpo"))
+    assert different(ekipl, grpo) == {"method", "external_models"}
+    assert grpo["external_models"] == [] and len(ekipl["external_models"]) == 2
+
+
+@pytest.mark.parametrize("model", MODEL_BILLIONS)
+def test_recipes_of_one_model_differ_between_tasks_only_where_the_paper_says_so(model):
+    first, *others = (read_yaml(RECIPES / "tasks" / task / f"{model}.yaml") for task in TASKS)
+    for other in others:
+        assert different(first, other) <= TASK_KEYS[model]
+
+
+# The tiny recipes are tuned per task; the large ones follow the paper, which sets the epochs by the size of the data.
+TASK_KEYS = {
+    "tiny": {"teachers", "learning_rate", "max_steps", "max_completion_length", "eval_max_completion_length"}
+    | {"num_train_rows", "num_test_rows", "temperature"},
+    "2b": {"teachers", "num_train_epochs"},
+    "7b": {"teachers", "num_train_epochs"},
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_2b_and_7b_differ_only_in_what_the_memory_asks_for(task):
+    small, large = (read_yaml(RECIPES / "tasks" / task / f"{model}.yaml") for model in ("2b", "7b"))
+    allowed = {"model_path", "per_device_train_batch_size", "gradient_accumulation_steps", "accelerate_config"}
+    assert different(small, large) == allowed
+
+
+@pytest.mark.parametrize("model", ["2b", "7b"])
+def test_the_paper_s_hyper_parameters_are_in_the_recipes(model):
+    epochs = {"clevr_math": 1, "trance": 1, "geomath": 5}
+    for task in TASKS:
+        recipe = merge_recipe(task, model, "ekipl")
+        assert recipe["learning_rate"] == 5e-7 and recipe["lr_scheduler_type"] == "cosine"
+        assert recipe["num_generations"] == 8 and recipe["beta"] == 0.005
+        assert recipe["num_train_epochs"] == epochs[task]
+        full = {"steps_per_generation": None, "generation_batch_size": None, **recipe}
+        assert check_batch(full, 8) == 2  # 2 prompts on each of 8 GPUs x 8 candidates = 128 completions a step
+
+
+def test_teachers_are_as_good_as_the_paper_reports():
+    published = {"clevr_math": [0.681, 0.618], "geomath": [0.5018, 0.5012], "trance": [0.4255, 0.2622]}
+    for task, model in CASES:
+        models = merge_recipe(task, model, "ekipl")["external_models"]
+        assert [entry["accuracy"] for entry in models] == published[task]
+        assert [entry["name"] for entry in models] == ["gpt-4o-scripted", "gemini-1.5-pro-scripted"]
+
+
+@pytest.mark.parametrize("name", ["cpu", "ddp", "fsdp2", "zero2", "zero3"])
+def test_accelerate_reads_each_of_its_configurations(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(RECIPES / "accelerate_configs" / f"{name}.yaml"))
+    kinds = {"cpu": "NO", "ddp": "MULTI_GPU", "fsdp2": "FSDP"}
+    assert str(config.distributed_type).rsplit(".", 1)[-1] == kinds.get(name, "DEEPSPEED")
+    if name.startswith("zero"):
+        assert config.deepspeed_config["zero_stage"] == int(name[-1])  # pyright: ignore
+    if name == "fsdp2":
+        assert config.fsdp_config["fsdp_version"] == 2  # pyright: ignore
+
+
+def test_the_command_line_wins_over_the_method_and_values_are_typed_by_yaml():
+    words = ["--learning_rate", "1e-6", "beta=.01", "--skip-bad-rows", "--external_models[0].accuracy", ".9"]
+    recipe = merge_recipe("trance", "tiny", "ekipl", parse_overrides(words))
+    assert recipe["learning_rate"] == 1e-6 and recipe["beta"] == 0.01 and recipe["skip_bad_rows"] is True
+    assert [model["accuracy"] for model in recipe["external_models"]] == [0.9, 0.2622]
+
+
+def test_an_override_may_replace_the_list_of_external_models():
+    recipe = apply_overrides({}, ["external_models=[{name: one, accuracy: 1}]"])
+    assert recipe == {"external_models": [{"name": "one", "accuracy": 1}]}
+
+
+def test_negative_numbers_are_values_and_not_flags():
+    assert parse_overrides(["--max_steps", "-1", "--learning_rate=-1e-3"]) == ["max_steps=-1", "learning_rate=-1e-3"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learning_rte=1", "did you mean 'learning_rate'?"),
+        ("task=trance", "write --task NAME"),
+        ("external_models[5].accuracy=.9", "cannot set 'external_models[5].accuracy'"),
+        ("learning_rate=[1", "cannot set 'learning_rate'"),
+        ("learning_rate=${nothing}", "cannot be resolved"),
+    ],
+)
+def test_an_override_that_fits_nowhere_is_refused_in_one_line(override, message):
+    with pytest.raises(UserError) as error:
+        merge_recipe("clevr_math", "tiny", "ekipl", [override])
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("names", "nearest"),
+    [(("trnce", "tiny", "ekipl"), "trance"), (("trance", "tny", "ekipl"), "tiny"), (("trance", "2b", "gpro"), "grpo")],
+)
+def test_an_unknown_task_model_or_method_names_the_nearest(names, nearest):
+    with pytest.raises(UserError, match=f"did you mean '{nearest}'"):
+        merge_recipe(*names)
+
+
+def test_a_recipe_file_that_is_no_mapping_or_no_yaml_is_refused(tmp_path: Path):
+    path = tmp_path / "recipe.yaml"
+    for text, message in (("- a", "holds a list"), ("a: 1\na: 2", "not valid YAML"), ("a: [", "not valid YAML")):
+        path.write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_yaml(path)
+    with pytest.raises(UserError, match="give an existing YAML file"):
+        read_yaml(tmp_path / "none.yaml")
+
+
+def test_types_are_read_from_source_without_the_container_s_content():
+    source = Path(__file__).resolve().parents[1] / "src" / "open_r1" / "settings.py"
+    types = class_types(source, "ExternalModelConfig")
+    assert types["n"] == {"int", "None"} and types["accuracy_by_kind"] == {"dict"} and types["name"] == {"str"}
+    assert field_types()["learning_rate"] == {"float"} and field_types()["num_generations"] == {"int", "None"}
+
+
+def test_a_merged_recipe_survives_being_written_and_read(tmp_path: Path):
+    recipe = merge_recipe("geomath", "2b", "ekipl")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    assert read_yaml(path) == recipe
