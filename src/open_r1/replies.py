@@ -42,7 +42,10 @@ def parse_reply(text: str) -> ParsedReply:
     return ParsedReply(
         think=_between(text, _THINK, _THINK_END),
         answer=_between(text, _ANSWER, _ANSWER_END),
-        well_formed=all(text.count(tag) == 1 for tag in _TAGS) and _WELL_FORMED.fullmatch(text) is not None,
+        well_formed=text.startswith(_THINK)
+        and text.endswith(_ANSWER_END)
+        and all(text.count(tag) == 1 for tag in _TAGS)
+        and _WELL_FORMED.fullmatch(text) is not None,
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from fractions import Fraction
 from functools import lru_cache
 
 from open_r1.replies import MAX_ANSWER, graded_text, parse_reply
@@ -42,11 +43,14 @@ def read_choice(text: str) -> str | None:
 
 def _same_quantity(given: Quantity, true: Quantity) -> bool:
     """Equal to six decimals; units count where both texts name one, and a percent sign is a unit or a factor 1/100."""
-    factors = (1, 100) if (given.unit == "%") != (true.unit == "%") else (1,)
     if given.unit and true.unit and given.unit != true.unit:
         return False
-    low, high = (true.number, given.number) if given.unit == "%" else (given.number, true.number)
-    return any(low * factor == high or abs(low * factor - high) < _SAME * factor for factor in factors)
+    if given.number == true.number or abs(given.number - true.number) < _SAME:
+        return True
+    if (given.unit == "%") == (true.unit == "%"):
+        return False
+    share, percent = (true.number, given.number) if given.unit == "%" else (given.number, true.number)
+    return abs(share * 100 - percent) < _SAME * 100
 
 
 def _tolerant_credit(given: Quantity, true: Quantity) -> float:
@@ -56,7 +60,7 @@ def _tolerant_credit(given: Quantity, true: Quantity) -> float:
     """
     if true.number == 0 or (given.unit and true.unit and given.unit != true.unit):
         return 0.0
-    error = float(abs((given.number - true.number) / true.number))
+    error = float(abs(1 - Fraction(given.number) / Fraction(true.number)))
     if error <= _FREE_ERROR:
         return 1.0
     if error >= _MAX_ERROR:

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from functools import lru_cache
+from itertools import permutations
 
 from open_r1.replies import MAX_ANSWER, graded_text, parse_reply
 from open_r1.schema import Score, UserError
@@ -63,8 +64,9 @@ def _credit(given: Function, true: Function) -> float:
 
 def _pairing_credit(given: list[Function], true: list[Function]) -> float:
     """The largest total credit of a one-to-one pairing of functions with one name, none of them equal."""
-    if len(given) == 1 or len(true) == 1:
-        return max(_credit(one, other) for one in given for other in true)
+    few, many = (given, true) if len(given) <= len(true) else (true, given)
+    if len(many) <= 3:  # at most six pairings: quicker tried than solved
+        return max(sum(map(_credit, few, chosen)) for chosen in permutations(many, len(few)))
     from scipy.optimize import linear_sum_assignment  # takes a second to import and is seldom needed
 
     credit = [[_credit(one, other) for other in true] for one in given]
@@ -76,12 +78,15 @@ def _partial(given: frozenset[Function], true: frozenset[Function]) -> float:
     """Total credit of the best pairing of two sets.
 
     Equal functions are paired first. That loses nothing: two pairs it breaks up earn at most .5 each, the equal pair
-    earns 1. Functions of different names earn nothing together, so each name is paired on its own.
+    earns 1. Functions of different names earn nothing together, so each name is paired on its own. Every credit is a
+    multiple of 1/4, so the sum is exact and does not depend on the order of the sets.
     """
     rest: dict[str, tuple[list[Function], list[Function]]] = defaultdict(lambda: ([], []))
-    for side, functions in enumerate((given - true, true - given)):
-        for function in sorted(functions):
-            rest[function[0]][side].append(function)
+    for function in given - true:
+        rest[function[0]][0].append(function)
+    for function in true - given:
+        if function[0] in rest:
+            rest[function[0]][1].append(function)
     return len(given & true) + sum(_pairing_credit(*sides) for sides in rest.values() if all(sides))
 
 
