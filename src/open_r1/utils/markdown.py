@@ -1,0 +1,35 @@
+"""Markdown tables, and numbers set against their targets."""
+
+import operator
+from collections.abc import Sequence
+
+from open_r1.schema import UserError
+
+COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
+def verdict(value: float, target: str | None) -> str:
+    """Say whether `value` reaches a target, and by how much it does not.
+
+    >>> verdict(7.5, ">= 10")
+    'not reached: 2.5 short of >= 10'
+    """
+    if target is None:
+        return ""
+    sign, _, number = target.partition(" ")
+    if sign not in COMPARE:
+        raise UserError(f"target '{target}' cannot be read: a target is one of {', '.join(COMPARE)}, a space, a number")
+    if COMPARE[sign](value, float(number)):
+        return f"reached ({target})"
+    return f"not reached: {number_text(abs(float(number) - value))} {'short of' if '>' in sign else 'above'} {target}"
+
+
+def number_text(value: float) -> str:
+    """Three significant digits, and whole numbers in full: 0.0123, 2.5, 51,234."""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)

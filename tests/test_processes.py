@@ -1,0 +1,30 @@
+import time
+
+import pytest
+from tqdm import tqdm
+
+from open_r1.utils.processes import Command, run_side_by_side
+
+
+def test_a_late_command_is_stopped_with_what_it_started(tmp_path):
+    began = time.monotonic()
+    late = Command(("sh", "-c", "(sleep 1; touch late) & wait"), tmp_path / "late.log")
+    quick = Command(("sh", "-c", "touch quick"), tmp_path / "quick.log")
+    with tqdm(total=2, disable=True) as bar:
+        failed = run_side_by_side({"l": late, "q": quick}, at_once=1, deadline_s=0.5, cwd=tmp_path, bar=bar)
+    assert failed == {"l": "not done after 0.5 s"}
+    assert (tmp_path / "quick").exists()
+    time.sleep(max(0.0, began + 1.5 - time.monotonic()))
+    assert not (tmp_path / "late").exists()
+
+
+def test_nothing_runs_on_when_the_study_is_interrupted(tmp_path):
+    class Interrupted(tqdm):
+        def refresh(self, *args, **kwargs):
+            raise KeyboardInterrupt
+
+    long = Command(("sh", "-c", "sleep 1; touch late"), tmp_path / "long.log")
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side({"l": long}, at_once=1, deadline_s=9, cwd=tmp_path, bar=Interrupted(disable=True))
+    time.sleep(1.2)
+    assert not (tmp_path / "late").exists()

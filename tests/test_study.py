@@ -1,0 +1,198 @@
+"""The study and the page made of it, in one file because they share the made-up runs."""
+
+import importlib.util
+import json
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from open_r1.schema import UserError
+from open_r1.utils.markdown import verdict
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+# Stands in for launch.py: writes the recipe that it was asked for and the summary below, and trains nothing.
+LAUNCHER = """
+    import json, sys
+    from pathlib import Path
+    if "13" in sys.argv:
+        sys.exit("teachers all gone")
+    import yaml
+    sys.path.insert(0, {src!r})
+    from open_r1.recipe import merge_recipe, parse_overrides
+    words = dict(zip(sys.argv[1:11:2], sys.argv[2:11:2]))
+    task, method, seed, folder = (words["--" + key] for key in ("task", "method", "seed", "output_dir"))
+    overrides = parse_overrides(["--seed", seed, *sys.argv[11:]])
+    recipe = merge_recipe(task, words["--model"], method, overrides) | {{"argv": sys.argv, "output_dir": folder}}
+    Path({log!r}).open("a").write(Path(folder).name + "\\n")
+    Path(folder).mkdir()
+    Path(folder, "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    summary = json.loads({summaries!r})[method + seed]
+    Path(folder, "summary.json").write_text(json.dumps(summary))
+"""
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+page = load("results_page")
+learning = load("study_learning")
+
+
+def summary(method, seed):
+    """A run on the spatial task that gets from .2 to .3 + seed/10, EKIPL .05 further."""
+    base, final = (
+        {name: {"n": 100, "accuracy": x, "format": 1.0} for name in ("id", "ood")}
+        for x in (0.2, 0.3 + seed / 10 + 0.05 * (method == "ekipl"))
+    )
+    return {
+        **{"task": "trance", "model": "tiny", "method": method, "seed": seed, "commit": "abc", "base": base},
+        **{"final": final, "seconds": {"train": 12.0}, "peak_rss_mib": 800.0},
+        "dead_groups": {"before": 0.25, "after": 0.5},
+        "kept_share": {"start": {"policy": 0.4, "gpt": 0.6}, "end": {"policy": 1.0, "gpt": 0.0}},
+    }
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Returns run(*words) -> exit status of the study, with a launcher that trains nothing."""
+    launcher = tmp_path / "launch.py"
+    summaries = {f"{method}{seed}": summary(method, seed) for method in ("grpo", "ekipl") for seed in range(3)}
+    names = {"src": str(SCRIPTS.parent / "src"), "log": str(tmp_path / "made"), "summaries": json.dumps(summaries)}
+    launcher.write_text(textwrap.dedent(LAUNCHER).format(**names))
+    monkeypatch.setattr(learning, "LAUNCHER", launcher)
+    monkeypatch.setattr(learning, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(learning, "RESULTS", tmp_path / "results")
+    return lambda *words: learning.main(["--tasks", "trance", *words])
+
+
+def made(tmp_path):
+    return (tmp_path / "made").read_text().split()
+
+
+def test_a_study_keeps_every_run_and_their_spread(study, tmp_path):
+    assert study("--seeds", "0", "2", "--name", "s") == 0
+    result = json.loads((tmp_path / "results/s.json").read_text())
+    assert set(result) == page.STUDY_KEYS
+    assert result["command"] == "python scripts/study_learning.py --tasks trance --seeds 0 2 --name s"
+    assert [(run["method"], run["seed"]) for run in result["runs"]] == [
+        *(("grpo", 0), ("ekipl", 0), ("grpo", 2), ("ekipl", 2)),
+    ]
+    grpo, ekipl = result["table"]
+    assert grpo["final_id"] == pytest.approx({"mean": 0.4, "min": 0.3, "max": 0.5, "sd": 0.02**0.5})
+    assert ekipl["gain_ood"]["mean"] == pytest.approx(0.25)  # .35 and .55 after .2
+
+
+def test_a_study_goes_on_where_it_stood_and_repeats_what_has_another_recipe(study, tmp_path):
+    words = ("--methods", "grpo", "--name", "s", "--seeds", "0", "1")
+    assert study(*words[:-1]) == 0
+    runs = tmp_path / "runs/s"
+    (runs / "trance-grpo-s1").mkdir()  # a run that was cut
+    assert study(*words) == 0
+    assert made(tmp_path) == ["trance-grpo-s0", "trance-grpo-s1"]
+    with (runs / "trance-grpo-s0/recipe.yaml").open("a") as recipe:
+        recipe.write("min_p: 0.5\n")  # a setting that the recipe of now does not have
+    assert study(*words) == 0
+    assert made(tmp_path) == ["trance-grpo-s0", "trance-grpo-s1", "trance-grpo-s0"]
+    assert {path.name for path in runs.glob("*.old*")} == {"trance-grpo-s0.old1", "trance-grpo-s1.old1"}
+
+
+def test_a_failed_run_is_named_and_the_others_are_kept(study, tmp_path, capsys):
+    assert study("--methods", "grpo", "--name", "s", "--seeds", "0", "13") == 1
+    result = json.loads((tmp_path / "results/s.json").read_text())
+    assert [run["seed"] for run in result["runs"]] == [0]
+    assert result["failed"] == [
+        {"task": "trance", "method": "grpo", "seed": 13, "reason": "exit status 1: teachers all gone"}
+    ]
+    assert "trance-grpo-s13 failed: exit status 1" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_stops_a_study_before_any_run(study, tmp_path, capsys):
+    assert study("--args=--learning_rat 1") == 2
+    assert "did you mean 'learning_rate'?" in capsys.readouterr().err
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "says"),
+    [
+        (12.5, ">= 10", "reached (>= 10)"),
+        (10, ">= 10", "reached (>= 10)"),
+        (7.5, ">= 10", "not reached: 2.5 short of >= 10"),
+        (0, "> 0", "not reached: 0 short of > 0"),
+        (70000, "<= 50000", "not reached: 20,000 above <= 50000"),
+        (3, None, ""),
+    ],
+)
+def test_verdicts_name_the_gap(value, target, says):
+    assert verdict(value, target) == says
+
+
+def test_a_target_that_is_no_rule_is_refused():
+    with pytest.raises(UserError, match="'about 5' cannot be read"):
+        verdict(1, "about 5")
+
+
+def write_study(results, methods=("grpo", "ekipl")):
+    """Two seeds per method on the spatial task: from .2 to .3 and .4, EKIPL .05 higher."""
+    runs = [summary(method, seed) for seed in (0, 1) for method in methods]
+    study = {"command": "c", "commit": "abc", "hardware": {"cpu": "X", "cores": 2, "ram_gib": 23.5}, "seeds": [0, 1]}
+    study |= {"date": "2026-11-22", "runs": runs, "table": learning.table(runs), "failed": []}
+    results.mkdir(exist_ok=True)
+    (results / "learning.json").write_text(json.dumps(study))
+
+
+def test_the_page_shows_studies_and_figures_with_verdicts_and_origin(tmp_path):
+    write_study(tmp_path)
+    figures = {
+        **{"name": "Grading", "command": "make bench", "commit": "def", "hardware": "one core"},
+        "figures": [{"label": "counting", "value": 51234.0, "unit": "replies/s", "target": ">= 50000"}],
+    }
+    (tmp_path / "speed.json").write_text(json.dumps(figures))
+    text = page.page(tmp_path)
+    assert (
+        "| Spatial transformation | ID | grpo | 2 | 20.0 (20.0 to 20.0) | 35.0 (30.0 to 40.0) | +15.0 |  | 3.8 → 42.1 |"
+        in text
+    )
+    assert "| +20.0, reached (>= 10) | +5.0 (+5.0 to +5.0), reached (> 0) | 3.8 → 78.2 |" in text
+    assert "| Spatial transformation | ekipl | 25 % | 50 % | 60 % | 0 % | 12 | 800 |" in text
+    assert "Seeds 0, 1. Command: `c`. Commit: abc. Machine: X, 2 cores, 23.5 GiB. 2026-11-22." in text
+    assert "| counting | 51,234 | replies/s | reached (>= 50000) |" in text
+    assert text.index("## Learning") < text.index("## Grading")
+
+
+def test_check_notices_a_page_that_is_not_current(tmp_path, capsys):
+    words = ["--results", str(tmp_path), "--page", str(tmp_path / "R.md")]
+    assert page.main([*words, "--check"]) == 1
+    assert page.main(words) == 0
+    assert page.main([*words, "--check"]) == 0
+    (tmp_path / "R.md").write_text("by hand")
+    assert page.main([*words, "--check"]) == 1
+    assert "run python scripts/results_page.py" in capsys.readouterr().err
+
+
+def test_a_file_of_another_kind_is_named(tmp_path, capsys):
+    (tmp_path / "x.json").write_text('{"name": "x"}')
+    assert page.main(["--results", str(tmp_path), "--check"]) == 2
+    assert "x.json lacks ['command', 'commit', 'figures', 'hardware']" in capsys.readouterr().err
+
+
+def test_the_picture_needs_both_methods_and_is_drawn(tmp_path, capsys):
+    words = ["--results", str(tmp_path), "--figure", str(tmp_path / "images/l.png")]
+    assert page.main(words) == 2
+    write_study(tmp_path, methods=["grpo"])
+    assert page.main(words) == 2
+    assert "has no run of trance ekipl" in capsys.readouterr().err
+    write_study(tmp_path)
+    assert page.main(words) == 0
+    assert (tmp_path / "images/l.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_results_page_in_the_repository_is_current():
+    assert page.main(["--check"]) == 0
