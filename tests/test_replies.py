@@ -1,7 +1,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from open_r1.replies import ParsedReply, format_reply, graded_text, parse_reply
@@ -66,11 +66,13 @@ def test_format_reply_takes_bare_and_wrapped_reasoning():
 tagless = st.text().filter(lambda text: "<" not in text)
 
 
+@settings(deadline=None)
 @given(tagless, tagless)
 def test_what_is_formatted_is_read_back(cot, answer):
     assert parse_reply(format_reply(cot, answer)) == ParsedReply(cot.strip(), answer.strip(), True)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", " ", "x"])))
 def test_well_formed_means_the_four_tags_once_and_in_order_with_only_space_between(parts):
     outside = [part for part in parts if part != "x" and part != " "]

@@ -14,7 +14,8 @@ from typing import Any
 
 MAX_FORMULA = 120  # characters of LaTeX handed to the parser
 _MAX_DEPTH = 4  # brackets in brackets: the parser's time grows steeply with depth
-_MAX_POWER = {False: 10_000, True: 12}  # product of all exponents, {has variables: limit}
+_MAX_POWER = {False: 1000, True: 4}  # product of all exponents, {has variables: limit}
+_MAX_OPERATIONS = 12  # in each of two expressions that sympy has to simplify
 _COMMANDS = re.compile(r"\\(?:frac|dfrac|tfrac|sqrt|pi|cdot|times|div|sin|cos|tan)(?![a-z])")
 _EXPONENT = re.compile(
     r"\^\s*(?:-?(\d{1,3})(?!\d)|[a-z]|[{(]\s*-?(?:(\d{1,3})(?:\s*/\s*\d{1,2})?|[a-z])\s*[})])(?!\s*\^)", re.ASCII
@@ -45,9 +46,9 @@ def _tame(latex: str) -> bool:
         return False
     bare = _COMMANDS.sub(" ", latex)
     variables = re.search(r"[A-Za-z]", bare) is not None
-    if not re.fullmatch(r"[A-Za-z0-9+\-*/^().,{}\[\] ]*", bare) or re.search(
-        r"[A-Za-z]{2}|\d{21}|\d\s+\d|[-+*/ ]{6}", bare
-    ):
+    if not re.fullmatch(r"[A-Za-z0-9+\-*/^().,{}\[\] ]*", bare) or re.search(r"[A-Za-z]{2}|\d{21}|[-+*/ ]{6}", bare):
+        return False
+    if re.search(r"\d\s+\d", latex) or (variables and re.search(r"\\(?:sin|cos|tan)", latex)):
         return False
     depth = deepest = 0
     for character in latex:
@@ -81,6 +82,11 @@ def _expression(text: str) -> Any:
     return parsed[0] if parsed else None
 
 
+def is_formula(text: str) -> bool:
+    """Whether the text is a formula, with or without variables, or a tuple of formulas."""
+    return len(text) <= MAX_FORMULA and _expression(text) is not None
+
+
 @lru_cache(maxsize=4096)
 def constant(text: str) -> float | None:
     """The value of a formula without variables; None where it is none, not real or not finite."""
@@ -96,12 +102,13 @@ def constant(text: str) -> float | None:
 def same_expression(true: str, given: str) -> bool:
     """Whether two formulas with variables, or two tuples, are equal as mathematics.
 
-    verify(gold, answer) is not symmetric, hence the order. Failure to compare is False, as math-verify documents it.
+    verify(gold, answer) is not symmetric, hence the order; it simplifies, so both must have few operations. Failure to
+    compare is False, as math-verify documents it.
     """
     if max(len(true), len(given)) > MAX_FORMULA // 2:
         return False
     gold, answer = _expression(true), _expression(given)
-    if gold is None or answer is None:
+    if gold is None or answer is None or max(gold.count_ops(), answer.count_ops()) > _MAX_OPERATIONS:
         return False
     with _lock:
         return bool(_math_verify().verify(gold, answer, timeout_seconds=None))

@@ -4,7 +4,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from open_r1.rewards_algebra import MAX_FORMULA, constant
+from open_r1.rewards_algebra import MAX_FORMULA, constant, is_formula
 
 _ALIASES = {
     "°": "degree degrees deg 度",
@@ -115,7 +115,12 @@ def _whole_quantity(text: str) -> Quantity | None:
 def _last_quantity(text: str) -> Quantity | None:
     """The last number of a sentence; None where it is part of a formula or one of several on offer ("5 or 6")."""
     found = list(_QUANTITY.finditer(text))
-    if not found or _FORMULA.search(text) or _GOES_ON.match(text, found[-1].end()):
+    if (
+        not found
+        or _FORMULA.search(text)
+        or _GOES_ON.match(text, found[-1].end())
+        or text[: found[-1].start()].rstrip().endswith("+")
+    ):
         return None
     last = _quantity(found[-1])
     if len(found) > 1 and _JOINED.fullmatch(text, found[-2].end(), found[-1].start()):
@@ -147,7 +152,9 @@ def read_quantity(text: str) -> Quantity | None:
         return whole
     formula, unit = _split_unit(part)
     number = constant(formula)
-    return Quantity(number, unit) if number is not None else _last_quantity(part)
+    if number is not None:
+        return Quantity(number, unit)
+    return None if is_formula(formula) else _last_quantity(part)
 
 
 _TAIL = re.compile(r"(?<=[\d)}π])\s*([^\W\d_π][^\W\d_π]*|°)(?:\^?\{?([23])\}?)?(?:\s+[^\W\d_π]{2,12})?$")
