@@ -7,6 +7,9 @@ import argparse
 import sys
 from pathlib import Path
 
+# The script also runs where the package is not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
 from open_r1.schema import UserError
 from open_r1.synthetic.sample import SIZES
 from open_r1.synthetic.write import contact_sheet, write_dataset
@@ -17,7 +20,9 @@ def main() -> None:
     """Parse the command line, write the data set, say where it lies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", required=True, help="clevr_math, geomath or trance")
-    parser.add_argument("--size", default="tiny", choices=SIZES, help="tiny: 84 x 84 pictures; full: 320 x 240")
+    parser.add_argument(
+        "--size", default="tiny", choices=SIZES, help="tiny: for the tiny policy; full: 320 x 240 pixels"
+    )
     parser.add_argument("--n", type=int, default=2000, help="training rows")
     parser.add_argument("--test_n", type=int, default=500, help="rows of each test set")
     parser.add_argument("--base_n", type=int, default=0, help="rows of the base policy's pre-training; 0: no such set")
@@ -42,4 +47,5 @@ if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -35,7 +35,7 @@ def write_dataset(task: str, folder: Path, size: Size, seed: int, counts: dict[s
     Args:
         task: name of the task.
         folder: data folder, made here; only one process may write it at a time.
-        size: "tiny" (84 x 84 pictures, small numbers) or "full".
+        size: "tiny" (for the tiny policy: small pictures, small numbers) or "full".
         seed: of all random streams.
         counts: rows by set: "train", "base" and the task's test sets ("id", "ood" or "ood_left", ...), each >= 1.
         workers: processes.
@@ -108,7 +108,7 @@ def set_file(task: Task, split: str) -> str:
 
 def _make_all(jobs: list[Job], workers: int, title: str) -> list[dict]:
     """Make the rows of `jobs`, in their order, with a progress bar."""
-    bar = partial(tqdm, total=len(jobs), desc=title, unit="row")
+    bar = partial(tqdm, total=len(jobs), desc=title, unit="row", mininterval=1.0)
     if workers == 1:
         return list(bar(map(make_row, jobs)))
     with multiprocessing.Pool(workers) as pool:
