@@ -107,7 +107,7 @@ def test_a_json_file_with_an_image_folder_is_checked(capsys):
         (["--data_path", "{folder}/train_jsons"], "holds no set in the Reason-RFT-CoT layout"),
         (["--data_path", "{folder}", "--task", "geomath"], "holds no set in the Reason-RFT-CoT layout"),
         (["--data_path", "{folder}", "--task", "trnce"], "did you mean 'trance'?"),
-        (["--data_path", "{folder}/mine.json"], "add --task with one of clevr_math, geomath, trance"),
+        (["--data_path", "{folder}/mine.json"], "with one of clevr_math, geomath, trance"),
     ],
 )
 def test_what_cannot_be_checked_is_one_line_and_status_2(folder, capsys, arguments, message):

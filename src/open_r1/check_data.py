@@ -55,7 +55,7 @@ def answer_kind(answer: str) -> str:
 
 
 def report_set(task: Task, split: str, loaded: LoadedRows, open_images: bool) -> SetReport:
-    """Count a set; `open_images` reads the size of each picture from its header (about 10,000 a second)."""
+    """Count a set; `open_images` reads the size of each picture from its header."""
     images = list(dict.fromkeys(image for row in loaded.rows for image in row.images))
     sizes: Counter[tuple[int, int]] = Counter()
     for path in tqdm(images, desc="reading sizes", unit="image", delay=3, leave=False) if open_images else ():
@@ -97,7 +97,9 @@ def check(
             f"{path} does not exist; data are a folder in the Reason-RFT-CoT layout or a JSON file; mend it"
         )
     if path.is_file() and not sets:
-        raise UserError(f"{path}: its name does not say whose rows it holds; add --task with one of {', '.join(TASKS)}")
+        raise UserError(
+            f"{path}: its name does not say whose rows it holds; add --task T (make: ARGS='--task T') with one of {', '.join(TASKS)}"
+        )
     if not sets:
         names = ", ".join(glob for each in tasks for glob in _globs(each).values())
         raise UserError(f"{path} holds no set in the Reason-RFT-CoT layout; it has files like {names}; name them so")
