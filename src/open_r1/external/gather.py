@@ -1,0 +1,156 @@
+"""The pool of external models: asks every model about every prompt of a step at once, and waits no longer than allowed.
+
+A step never dies of a teacher: what has not come by the deadline is a `Failure`, and the group is filled from what is
+there. Only `required=True` turns a failure into an abort. Exceptions are no failures: they propagate.
+"""
+
+import asyncio
+import atexit
+import functools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import NamedTuple
+
+from open_r1.external.failures import Answers, FailureLog, require
+from open_r1.external.provider import Provider, Request
+from open_r1.schema import POLICY, Failure, Reply, UserError
+
+GRACE_S = 30.0  # how far past the deadline a busy machine may deliver before the loop counts as blocked
+CLOSE_S = 5.0  # for closing the providers, and again for the thread to end
+
+
+class Gathered(NamedTuple):
+    """What one step's requests brought."""
+
+    answers: list[Answers]  # one per prompt, in the order of the requests; every model has an entry
+    wait_s: float  # seconds the caller was kept waiting for them
+    failures: dict[str, int]  # per model in this step: failed requests, and single replies dropped for being blank
+
+
+class ExternalPool:
+    """All external models of a run, served by one event-loop thread that lives as long as the pool.
+
+    The thread starts with the first question and ends with `close` (called at exit if nobody did): clients of HTTP
+    APIs break or leak when event loops come and go.
+    """
+
+    def __init__(self, providers: Sequence[Provider], deadline_s: float = 60.0, required: bool = False):
+        """Hold the providers. Two models of one name, or one called like the policy, are refused.
+
+        Args:
+            providers: the external models, M of them.
+            deadline_s: seconds from a step's question to the end of its wait (the recipe's `external_deadline_s`).
+            required: whether a failure ends the run (the recipe's `external_required`).
+        """
+        self.providers, self.deadline_s, self.required = tuple(providers), deadline_s, required
+        self.names = [provider.name for provider in providers]
+        for name, count in Counter([POLICY, *self.names]).items():
+            if count > 1:
+                rule = "the policy's own" if name == POLICY else "given twice"
+                raise UserError(f"external_models: the name '{name}' is {rule}; give every external model its own name")
+        self._log = FailureLog(self.names)
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Failures per model since the pool was made."""
+        return dict(self._log.totals)
+
+    @functools.cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=loop.run_forever, name="external-models", daemon=True)
+        self._thread.start()
+        atexit.register(self.close)
+        return loop
+
+    def ask(self, requests: Sequence[Request]) -> Callable[[], Gathered]:
+        """Put all prompts to all models at once and return at once; calling the result waits for the answers.
+
+        So external models answer while the policy samples. A call that has not answered `deadline_s` after this
+        question is cancelled and becomes Failure("timeout"), however late the result is called.
+
+        Args:
+            requests: one per prompt (P); each model gets them with its own n.
+
+        Returns:
+            A function to call once. It raises UserError when a model failed and the pool is `required`; RuntimeError
+            when a provider blocks the event loop, so that not even the deadline could be kept; and whatever exception
+            a provider raised, with a note that names the model and the row.
+        """
+        if not self.providers or not requests:
+            return lambda: Gathered([{} for _ in requests], 0.0, dict.fromkeys(self.names, 0))
+        give_up_at = time.perf_counter() + self.deadline_s + GRACE_S
+        future = asyncio.run_coroutine_threadsafe(self._ask_all(requests), self._loop)
+        return lambda: self._wait(future, give_up_at, requests[0].step)
+
+    def _wait(self, future: Future[list[Answers]], give_up_at: float, step: int) -> Gathered:
+        started = time.perf_counter()
+        try:
+            answers = future.result(timeout=max(0.0, give_up_at - started))
+        except TimeoutError as error:
+            if future.done():  # a provider's own TimeoutError, not that of this wait
+                raise
+            names = ", ".join(self.names)
+            raise RuntimeError(f"an external model ({names}) blocks the event loop: its ask() must await") from error
+        finally:
+            future.cancel()  # of use only when this wait was interrupted
+        wait_s = time.perf_counter() - started
+        counts = self._log.settle(answers, step)
+        if self.required:
+            require(answers, step)
+        return Gathered(answers, wait_s, counts)
+
+    async def _ask_all(self, requests: Sequence[Request]) -> list[Answers]:
+        """Run every (prompt, model) call as a task; cancel without waiting what is late, raise what was raised."""
+        tasks = {
+            (i, provider.name): asyncio.create_task(_ask(provider, request))
+            for i, request in enumerate(requests)
+            for provider in self.providers
+        }
+        try:
+            done, late = await asyncio.wait(
+                tasks.values(), timeout=self.deadline_s, return_when=asyncio.FIRST_EXCEPTION
+            )
+            for task in done:
+                task.result()  # raises what the provider raised
+        finally:
+            for task in tasks.values():
+                task.cancel()  # no effect on those that are done
+        answers: list[Answers] = [{} for _ in requests]
+        for (i, name), task in tasks.items():
+            timeout = Failure(name, "timeout", f"no reply within {self.deadline_s:g} s")
+            answers[i][name] = timeout if task in late else task.result()
+        return answers
+
+    def close(self) -> None:
+        """Close the providers, end the thread. Safe to call twice; a later `ask` would start a new thread."""
+        loop = self.__dict__.pop("_loop", None)
+        if loop is None:
+            return
+        atexit.unregister(self.close)
+        closing = asyncio.run_coroutine_threadsafe(_close_all(self.providers), loop)
+        try:
+            closing.result(timeout=CLOSE_S)
+        finally:
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(timeout=CLOSE_S)
+            if not self._thread.is_alive():
+                loop.close()
+
+
+async def _ask(provider: Provider, request: Request) -> list[Reply] | Failure:
+    """Ask for the provider's own n; an exception gets a note that says who was asked what."""
+    try:
+        return await provider.ask(replace(request, n=provider.n))
+    except Exception as error:
+        error.add_note(f"external model '{provider.name}', asked about row '{request.row.id}' in step {request.step}")
+        raise
+
+
+async def _close_all(providers: Sequence[Provider]) -> None:
+    for provider in providers:
+        await provider.aclose()

@@ -1,0 +1,58 @@
+"""The provider protocol: what an external model is to the rest of the code, whoever serves it.
+
+A provider answers one request with up to n replies or with one typed `Failure`. What it wraps (an HTTP API, a store of
+bought replies, a rate limit, the ground truth) is its own business; `external/gather.py` sees nothing but this file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from PIL.Image import Image
+
+from open_r1.schema import Failure, Reply, Row
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt, asked of one external model.
+
+    Example: Request(row, messages=[{"role": "user", "content": [{"type": "image", "image": Path("12.png")}, {"type":
+    "text", "text": "How many cubes are left? ..."}]}], step=120). The messages are those the policy sees.
+    """
+
+    row: Row
+    messages: Sequence[Mapping[str, Any]]  # chat messages; image parts in the order of row.images
+    images: Sequence[Image] = ()  # the opened pictures, where the caller has them anyway
+    n: int = 1  # replies wanted; the pool sets it to the asked provider's own n
+    step: int = 0  # optimizer step that wants it: for logs and messages, no part of what makes a reply
+
+
+class Provider(Protocol):
+    """An external model that can be asked. One event loop serves it from its first `ask` to its `aclose`.
+
+    `name` is the `Candidate.source` of its replies and the word in metrics; `n` is N of this source.
+    """
+
+    @property
+    def name(self) -> str:
+        """Unique among the run's external models, and not the policy's."""
+        ...
+
+    @property
+    def n(self) -> int:
+        """Replies asked for per prompt."""
+        ...
+
+    async def ask(self, request: Request) -> list[Reply] | Failure:
+        """Return up to `request.n` replies, or one Failure when the model gave none.
+
+        Expected trouble (time-outs, rate limits, refusals, an exhausted budget) is returned as a Failure. An exception
+        is a programming error: it propagates through the pool and ends the run. A call that is cancelled at the
+        pool's deadline must let `asyncio.CancelledError` pass.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections and files; called once, on the loop that served `ask`."""
+        ...
