@@ -98,7 +98,8 @@ def check(
         )
     if path.is_file() and not sets:
         raise UserError(
-            f"{path}: its name does not say whose rows it holds; add --task T (make: ARGS='--task T') with one of {', '.join(TASKS)}"
+            f"{path}: its name does not say whose rows it holds; add --task T (make: ARGS='--task T') with one of"
+            f" {', '.join(TASKS)}"
         )
     if not sets:
         names = ", ".join(glob for each in tasks for glob in _globs(each).values())

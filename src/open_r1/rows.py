@@ -21,6 +21,8 @@ VerifyImages = Literal["auto", "exists", "decode"]
 DECODE_UP_TO = 4000  # distinct pictures that "auto" still decodes; above, a run would wait for minutes to start
 BAD_ROWS_SHOWN = 3
 
+Placed = tuple[Row, Path, int]  # a row, its file, its place in the file's list
+
 logger = logging.getLogger(__name__)
 
 
@@ -99,7 +101,7 @@ def read_rows(
 ) -> LoadedRows:
     """Read one set and sort its rows into good and bad, stopping for neither; arguments and errors as `load_rows`."""
     path = fetch(str(path)) if is_hub_id(path) else Path(path)
-    good: list[tuple[Row, Path, int]] = []
+    good: list[Placed] = []
     bad: list[BadRow] = []
     first_with: dict[str, tuple[Path, int]] = {}
     for file in set_files(task, path, split):
@@ -122,21 +124,16 @@ def read_rows(
     return LoadedRows([row for row, _, _ in good], sorted(bad, key=lambda entry: (str(entry.file), entry.index)))
 
 
-def _decoded(good: list[tuple[Row, Path, int]], bad: list[BadRow], limit: int | None) -> list[tuple[Row, Path, int]]:
+def _decoded(good: list[Placed], bad: list[BadRow], limit: int | None) -> list[Placed]:
     """Move rows whose pictures cannot be decoded to `bad`; beyond `limit` distinct pictures nothing is decoded."""
     pictures = dict.fromkeys(image for row, _, _ in good for image in row.images)
     if limit is not None and len(pictures) > limit:
         logger.info("%d pictures: their files are there, none was decoded; `make check-data` does so", len(pictures))
         return good
     faults = image_faults(pictures)
-    whole = []
     for row, file, index in good:
-        fault = next((faults[image] for image in row.images if image in faults), None)
-        if fault is None:
-            whole.append((row, file, index))
-        else:
-            bad.append(BadRow(file, index, row.id, fault))
-    return whole
+        bad += [BadRow(file, index, row.id, faults[image]) for image in row.images if image in faults][:1]
+    return [placed for placed in good if not faults.keys() & set(placed[0].images)]
 
 
 def set_files(task: "Task", path: Path, split: str) -> list[Path]:
