@@ -49,8 +49,8 @@ async def cling(request):
 def make_pool():
     pools = []
 
-    def make(*providers, deadline_s=5.0, required=False):
-        pools.append(ExternalPool(providers, deadline_s, required))
+    def make(*providers, required=False):
+        pools.append(ExternalPool(providers, required))
         return pools[-1]
 
     yield make
@@ -64,7 +64,7 @@ def test_a_scripted_model_is_a_provider():
 
 
 def test_every_model_answers_every_prompt_with_its_own_number_of_replies(make_pool):
-    answers, wait_s, failures = make_pool(Fake("a", echo, n=1), Fake("b", echo, n=3)).ask(REQUESTS)()
+    answers, wait_s, failures = make_pool(Fake("a", echo, n=1), Fake("b", echo, n=3)).ask(REQUESTS, deadline_s=5)()
     assert [[reply.text for reply in by_model["b"]] for by_model in answers] == [
         [f"{row.id} {i}" for i in range(3)] for row in ROWS
     ]
@@ -74,26 +74,28 @@ def test_every_model_answers_every_prompt_with_its_own_number_of_replies(make_po
 
 def test_all_calls_run_at_the_same_time(make_pool):
     # 3 prompts x 2 models x .2 s would be 1.2 s one after the other
-    _, wait_s, _ = make_pool(*(ScriptedProvider(name, 1, 0.5, latency_s=0.2) for name in "ab")).ask(REQUESTS)()
+    _, wait_s, _ = make_pool(*(ScriptedProvider(name, 1, 0.5, latency_s=0.2) for name in "ab")).ask(
+        REQUESTS, deadline_s=5
+    )()
     assert 0.15 < wait_s < 0.8
 
 
 def test_time_spent_elsewhere_is_not_waiting_time(make_pool):
-    pending = make_pool(ScriptedProvider("a", 1, 0.5, latency_s=0.2)).ask(REQUESTS)
+    pending = make_pool(ScriptedProvider("a", 1, 0.5, latency_s=0.2)).ask(REQUESTS, deadline_s=5)
     time.sleep(0.4)
     assert pending().wait_s < 0.1
 
 
 def test_without_models_or_prompts_there_is_nothing_to_wait_for(make_pool):
     threads = threading.active_count()
-    assert make_pool().ask(REQUESTS)() == ([{}, {}, {}], 0.0, {})
-    assert make_pool(Fake("a", echo)).ask([])() == ([], 0.0, {"a": 0})
+    assert make_pool().ask(REQUESTS, deadline_s=5)() == ([{}, {}, {}], 0.0, {})
+    assert make_pool(Fake("a", echo)).ask([], deadline_s=5)() == ([], 0.0, {"a": 0})
     assert threading.active_count() == threads
 
 
 @pytest.mark.parametrize("never", [hang, cling])
 def test_a_model_that_never_returns_is_cut_off_at_the_deadline_and_the_others_are_kept(make_pool, never):
-    answers, wait_s, failures = make_pool(Fake("slow", never), Fake("b", echo), deadline_s=0.2).ask(REQUESTS)()
+    answers, wait_s, failures = make_pool(Fake("slow", never), Fake("b", echo)).ask(REQUESTS, deadline_s=0.2)()
     assert all(by_model["slow"] == Failure("slow", "timeout", "no reply within 0.2 s") for by_model in answers)
     assert all(len(by_model["b"]) == 2 for by_model in answers)
     assert failures == {"slow": 3, "b": 0} and 0.15 < wait_s < 2
@@ -108,7 +110,7 @@ def test_a_cancelled_call_learns_of_it(make_pool):
         finally:
             cancelled.set()
 
-    make_pool(Fake("a", notice), deadline_s=0.1).ask(REQUESTS[:1])()
+    make_pool(Fake("a", notice)).ask(REQUESTS[:1], deadline_s=0.1)()
     assert cancelled.wait(2)
 
 
@@ -118,7 +120,7 @@ def test_an_exception_propagates_at_once_and_names_model_and_row(make_pool):
 
     started = time.perf_counter()
     with pytest.raises(ZeroDivisionError) as caught:
-        make_pool(Fake("bad", broken), Fake("slow", hang), deadline_s=30).ask(REQUESTS[:1])()
+        make_pool(Fake("bad", broken), Fake("slow", hang)).ask(REQUESTS[:1], deadline_s=30)()
     assert time.perf_counter() - started < 5
     assert caught.value.__notes__ == ["external model 'bad', asked about row 'r0' in step 7"]
 
@@ -128,20 +130,20 @@ def test_a_time_out_raised_by_a_provider_is_an_exception_like_any_other(make_poo
         raise TimeoutError("forgot to return a Failure")
 
     with pytest.raises(TimeoutError, match="forgot"):
-        make_pool(Fake("a", broken)).ask(REQUESTS)()
+        make_pool(Fake("a", broken)).ask(REQUESTS, deadline_s=5)()
 
 
 def test_a_provider_that_blocks_the_loop_is_reported_instead_of_waited_for(make_pool, monkeypatch):
     monkeypatch.setattr(gather, "GRACE_S", 0.1)
     with pytest.raises(RuntimeError, match=r"\(sleeper\) blocks the event loop"):
-        make_pool(Fake("sleeper", lambda request: time.sleep(1)), deadline_s=0.1).ask(REQUESTS[:1])()
+        make_pool(Fake("sleeper", lambda request: time.sleep(1))).ask(REQUESTS[:1], deadline_s=0.1)()
 
 
 def test_blank_replies_are_dropped_and_counted(make_pool):
     def blanks(request):
         return [Reply(""), Reply(" \n")] if request.row.id == "r0" else [Reply("x"), Reply("\t")]
 
-    answers, _, failures = make_pool(Fake("a", blanks)).ask(REQUESTS)()
+    answers, _, failures = make_pool(Fake("a", blanks)).ask(REQUESTS, deadline_s=5)()
     assert answers[0]["a"] == Failure("a", "bad_reply", "2 replies, none with text")
     assert answers[1]["a"] == answers[2]["a"] == [Reply("x")]
     assert failures == {"a": 3}  # one failed call, two single replies
@@ -149,7 +151,7 @@ def test_blank_replies_are_dropped_and_counted(make_pool):
 
 def test_failures_are_counted_per_model_over_the_pools_life(make_pool):
     pool = make_pool(ScriptedProvider("a", 1, 0.5, fail_rate=1.0), Fake("b", echo))
-    assert [pool.ask(REQUESTS)().failures for _ in range(2)] == [{"a": 3, "b": 0}] * 2
+    assert [pool.ask(REQUESTS, deadline_s=5)().failures for _ in range(2)] == [{"a": 3, "b": 0}] * 2
     assert pool.failures == {"a": 6, "b": 0}
 
 
@@ -157,7 +159,7 @@ def test_a_failing_model_is_warned_about_once_and_then_every_fifty_failures(make
     pool = make_pool(ScriptedProvider("gpt", 1, 0.5, fail_rate=1.0), Fake("b", echo))
     with caplog.at_level(logging.WARNING):
         for _ in range(18):  # 3 failures a step: warned at 3 and, 50 later, at 54
-            pool.ask(REQUESTS)()
+            pool.ask(REQUESTS, deadline_s=5)()
     assert len(caplog.messages) == 2
     assert caplog.messages[0].startswith(
         "external model 'gpt' failed 3 times in step 7 (server: scripted failure on row"
@@ -168,8 +170,8 @@ def test_a_failing_model_is_warned_about_once_and_then_every_fifty_failures(make
 def test_a_required_model_that_fails_ends_the_run_with_name_number_and_remedy(make_pool):
     pool = make_pool(Fake("b", echo), ScriptedProvider("gpt", 1, 0.5, fail_rate=1.0), required=True)
     with pytest.raises(UserError, match=r"'gpt' failed for 3 of 3 prompts in step 7 .*set external_required: false"):
-        pool.ask(REQUESTS)()
-    answers = make_pool(Fake("b", echo), required=True).ask(REQUESTS)().answers
+        pool.ask(REQUESTS, deadline_s=5)()
+    answers = make_pool(Fake("b", echo), required=True).ask(REQUESTS, deadline_s=5)().answers
     assert len(answers) == 3
 
 
@@ -189,7 +191,7 @@ def test_one_thread_serves_all_steps_and_ends_with_the_pool():
     provider = Fake("a", note)
     pool = ExternalPool([provider])
     for _ in range(3):
-        pool.ask(REQUESTS)()
+        pool.ask(REQUESTS, deadline_s=5)()
     (thread,) = seen
     assert thread.is_alive() and thread.daemon
     pool.close()

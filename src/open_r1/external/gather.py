@@ -38,15 +38,14 @@ class ExternalPool:
     APIs break or leak when event loops come and go.
     """
 
-    def __init__(self, providers: Sequence[Provider], deadline_s: float = 60.0, required: bool = False):
+    def __init__(self, providers: Sequence[Provider], required: bool = False):
         """Hold the providers. Two models of one name, or one called like the policy, are refused.
 
         Args:
             providers: the external models, M of them.
-            deadline_s: seconds from a step's question to the end of its wait (the recipe's `external_deadline_s`).
             required: whether a failure ends the run (the recipe's `external_required`).
         """
-        self.providers, self.deadline_s, self.required = tuple(providers), deadline_s, required
+        self.providers, self.required = tuple(providers), required
         self.names = [provider.name for provider in providers]
         for name, count in Counter([POLICY, *self.names]).items():
             if count > 1:
@@ -67,7 +66,7 @@ class ExternalPool:
         atexit.register(self.close)
         return loop
 
-    def ask(self, requests: Sequence[Request]) -> Callable[[], Gathered]:
+    def ask(self, requests: Sequence[Request], deadline_s: float) -> Callable[[], Gathered]:
         """Put all prompts to all models at once and return at once; calling the result waits for the answers.
 
         So external models answer while the policy samples. A call that has not answered `deadline_s` after this
@@ -75,6 +74,7 @@ class ExternalPool:
 
         Args:
             requests: one per prompt (P); each model gets them with its own n.
+            deadline_s: for the whole step, counted from this question (the recipe's `external_deadline_s`).
 
         Returns:
             A function to call once. It raises UserError when a model failed and the pool is `required`; RuntimeError
@@ -83,8 +83,8 @@ class ExternalPool:
         """
         if not self.providers or not requests:
             return lambda: Gathered([{} for _ in requests], 0.0, dict.fromkeys(self.names, 0))
-        give_up_at = time.perf_counter() + self.deadline_s + GRACE_S
-        future = asyncio.run_coroutine_threadsafe(self._ask_all(requests), self._loop)
+        give_up_at = time.perf_counter() + deadline_s + GRACE_S
+        future = asyncio.run_coroutine_threadsafe(self._ask_all(requests, deadline_s), self._loop)
         return lambda: self._wait(future, give_up_at, requests[0].step)
 
     def _wait(self, future: Future[list[Answers]], give_up_at: float, step: int) -> Gathered:
@@ -104,7 +104,7 @@ class ExternalPool:
             require(answers, step)
         return Gathered(answers, wait_s, counts)
 
-    async def _ask_all(self, requests: Sequence[Request]) -> list[Answers]:
+    async def _ask_all(self, requests: Sequence[Request], deadline_s: float) -> list[Answers]:
         """Run every (prompt, model) call as a task; cancel without waiting what is late, raise what was raised."""
         tasks = {
             (i, provider.name): asyncio.create_task(_ask(provider, request))
@@ -112,9 +112,7 @@ class ExternalPool:
             for provider in self.providers
         }
         try:
-            done, late = await asyncio.wait(
-                tasks.values(), timeout=self.deadline_s, return_when=asyncio.FIRST_EXCEPTION
-            )
+            done, late = await asyncio.wait(tasks.values(), timeout=deadline_s, return_when=asyncio.FIRST_EXCEPTION)
             for task in done:
                 task.result()  # raises what the provider raised
         finally:
@@ -122,7 +120,7 @@ class ExternalPool:
                 task.cancel()  # no effect on those that are done
         answers: list[Answers] = [{} for _ in requests]
         for (i, name), task in tasks.items():
-            timeout = Failure(name, "timeout", f"no reply within {self.deadline_s:g} s")
+            timeout = Failure(name, "timeout", f"no reply within {deadline_s:g} s")
             answers[i][name] = timeout if task in late else task.result()
         return answers
 
