@@ -64,8 +64,7 @@ def load_rows(
         path: a folder in the Reason-RFT-CoT layout, one JSON file, or the id of a data set on the hub (owner/name).
         split: "train" or one of `task.test_files`.
         skip_bad_rows: leave bad rows out with one line in the log instead of stopping.
-        image_folder: where image names start; by default the layout's folder, or the one of the JSON file's folder and
-            its `images` subfolder in which the first rows' pictures are.
+        image_folder: where image names start; found by itself in a layout and beside a file (docs/DATA.md).
         verify_images: "exists" looks whether every picture is there, "decode" also decodes each (finds truncated
             files; about 300 CLEVR pictures a second and core), "auto" decodes up to 4000 distinct pictures.
 
@@ -73,15 +72,14 @@ def load_rows(
         The rows, at least one, and the bad rows (none unless `skip_bad_rows`).
 
     Raises:
-        UserError: files are missing or no lists of rows, no good row is left, or there is a bad row that may not be
-            skipped.
+        UserError: files are missing or no lists, no good row is left, or a bad row may not be skipped.
     """
     read = read_rows(task, path, split, image_folder=image_folder, verify_images=verify_images)
     if not read.bad and not read.rows:
         raise UserError(f"{path}: set '{split}' of {task.name} holds no rows; a set has at least one; give other data")
     if not read.bad:
         return read
-    shown = "; ".join(str(bad) for bad in read.bad[:BAD_ROWS_SHOWN])
+    shown = "; ".join(map(str, read.bad[:BAD_ROWS_SHOWN]))
     more = f"; and {len(read.bad) - BAD_ROWS_SHOWN} more" if len(read.bad) > BAD_ROWS_SHOWN else ""
     many = f"{len(read.bad)} of {len(read.rows) + len(read.bad)} rows of set '{split}' are bad"
     if skip_bad_rows and read.rows:
