@@ -125,6 +125,8 @@ NASTY = [
         "\\sin(x)\\cos(y)\\tan(z)+(x+y+z)^{12}",
         "\\tan(x)^{3}\\sin(y)^{4}/(a+b+c)",
         "\x00",
+        "\\sin(1/0)",
+        "\\tan(\\frac{1}{0})",
     ),
     *("change_color(" * 800_000, "change_a(1" + " " * 19_000, "change_color(1,red)" * 1000, "<think>" * 1_400_000),
 ]

@@ -20,6 +20,8 @@ _COMMANDS = re.compile(r"\\(?:frac|dfrac|tfrac|sqrt|pi|cdot|times|div|sin|cos|ta
 _EXPONENT = re.compile(
     r"\^\s*(?:-?(\d{1,3})(?!\d)|[a-z]|[{(]\s*-?(?:(\d{1,3})(?:\s*/\s*\d{1,2})?|[a-z])\s*[})])(?!\s*\^)", re.ASCII
 )
+# What sympy raises, instead of returning nan, for forms without a value such as tan(1/0) or a root of infinity.
+_UNDEFINED = (TypeError, ValueError, ArithmeticError, AttributeError, NotImplementedError, RecursionError)
 _lock = threading.Lock()  # the ANTLR parser below math-verify fills shared tables without one of its own
 
 
@@ -93,7 +95,10 @@ def constant(text: str) -> float | None:
     expression = _expression(text) if len(text) <= MAX_FORMULA else None
     if expression is None or not getattr(expression, "is_number", False):
         return None
-    value = expression.evalf(17)
+    try:
+        value = expression.evalf(17)
+    except _UNDEFINED:
+        return None
     number = float(value) if value.is_Float or value.is_Rational else math.nan
     return number if math.isfinite(number) else None
 
