@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import fields
+from typing import Any
 
 import pytest
 import yaml
@@ -14,8 +15,8 @@ from open_r1.recipe import field_types, merge_recipe
 from open_r1.schema import UserError
 from open_r1.settings import Settings
 
-ONE = {"name": "one", "accuracy": 0.5}
-CPU = {"use_cpu": True, "bf16": False}
+ONE: dict[str, Any] = {"name": "one", "accuracy": 0.5}
+CPU: dict[str, Any] = {"use_cpu": True, "bf16": False}
 
 
 def test_the_names_read_from_source_are_those_of_the_dataclass():
