@@ -1,0 +1,103 @@
+"""Evaluation of the policy: its replies to a test set, written as they come, graded by the task's own grader."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+from transformers import GenerationConfig, set_seed
+
+from open_r1.prompts import PromptKind, messages
+from open_r1.schema import Row, Score
+from open_r1.summary import SetResult
+from open_r1.tasks import Task
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the policy is asked at evaluation; the defaults are Reason-RFT's evaluation settings."""
+
+    temperature: float = 0.1
+    top_p: float = 0.9
+    top_k: int = 50
+    max_completion_length: int = 768
+    batch_size: int = 64
+    seed: int = 0
+
+
+@torch.inference_mode()
+def generate_replies(
+    model: Any, processor: Any, rows: list[Row], task: Task, sampling: Sampling, kind: PromptKind, label: str
+) -> Iterator[tuple[Row, str]]:
+    """Yield each row with the policy's reply, batch by batch; restores the model's mode and every random state.
+
+    A batch holds prompts of similar length, so that little is padded; the order of the rows is not kept.
+    """
+    config = GenerationConfig(
+        do_sample=sampling.temperature > 0,
+        temperature=sampling.temperature or None,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_new_tokens=sampling.max_completion_length,
+        eos_token_id=processor.tokenizer.eos_token_id,
+        pad_token_id=processor.tokenizer.pad_token_id,
+        suppress_tokens=[model.config.image_token_id],  # a sampled image token would mismatch the image features
+    )
+    order = sorted(rows, key=lambda row: len(row.problem))
+    was_training, states = model.training, (torch.random.get_rng_state(), random.getstate())
+    model.eval()
+    set_seed(sampling.seed)
+    try:
+        for start in tqdm(range(0, len(order), sampling.batch_size), desc=label, unit="batch"):
+            batch = order[start : start + sampling.batch_size]
+            inputs = processor.apply_chat_template(
+                [_with_images(messages(row, task, kind)) for row in batch],
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
+                processor_kwargs={"padding": True, "padding_side": "left", "return_tensors": "pt"},
+            ).to(model.device)
+            ids = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+            yield from zip(batch, processor.batch_decode(ids, skip_special_tokens=True), strict=True)
+    finally:
+        model.train(was_training)
+        torch.random.set_rng_state(states[0])
+        random.setstate(states[1])
+
+
+def _with_images(conversation: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Open the images that the messages name."""
+    return [
+        {
+            **turn,
+            "content": [p | {"image": Image.open(p["image"])} if p["type"] == "image" else p for p in turn["content"]],
+        }
+        for turn in conversation
+    ]
+
+
+def evaluate_set(
+    model: Any,
+    processor: Any,
+    rows: list[Row],
+    task: Task,
+    sampling: Sampling,
+    grade: Callable[[str, str], Score],
+    output: Path,
+    kind: PromptKind = "reasoning",
+) -> SetResult:
+    """Ask, grade and average one test set; `output` gets one JSON line per reply as it comes, with its scores."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scores = []
+    with output.open("w", encoding="utf-8") as file:
+        for row, reply in generate_replies(model, processor, rows, task, sampling, kind, f"evaluate {output.stem}"):
+            scores.append(grade(reply, row.answer))
+            line = {"id": row.id, "kind": row.kind, "answer": row.answer, "reply": reply}
+            file.write(json.dumps(line | asdict(scores[-1])) + "\n")
+            file.flush()
+    return SetResult.from_scores(scores)

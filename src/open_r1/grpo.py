@@ -1,0 +1,176 @@
+"""Training entry, read top to bottom: data, base policy, evaluation, EKIPL (or GRPO) training, evaluation, summary.
+
+    python src/open_r1/grpo.py --config RUN/recipe.yaml          (launch.py writes that recipe and starts this)
+
+Everything goes into the run's folder, the recipe's `output_dir`.
+"""
+
+import argparse
+import functools
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from open_r1.configs import EKIPLConfig, load_config
+from open_r1.evaluation import Sampling, evaluate_set
+from open_r1.external import ExternalPool, ScriptedProvider
+from open_r1.figures import draw_run
+from open_r1.metrics import JsonLinesCallback
+from open_r1.prompts import to_dataset
+from open_r1.rows import load_rows
+from open_r1.schema import Row, UserError
+from open_r1.settings import ExternalModelConfig
+from open_r1.summary import SetResult, pool, print_table, write_summary
+from open_r1.tasks import Task, get_task
+from open_r1.trainer import EKIPLTrainer, reward_functions
+from open_r1.utils.loading import load_policy
+from open_r1.utils.provenance import ROOT
+
+Seconds = dict[str, float | None]
+
+
+@contextmanager
+def timed(seconds: Seconds, stage: str) -> Iterator[None]:
+    """Add the seconds that the block takes to `seconds[stage]`."""
+    began = time.monotonic()
+    yield
+    seconds[stage] = (seconds.get(stage) or 0.0) + time.monotonic() - began
+
+
+def prepare_data(config: EKIPLConfig, task: Task, state: PartialState) -> tuple[list[Row], dict[str, list[Row]]]:
+    """Return the training rows and the rows of every test set; makes synthetic data where no data are given."""
+    folder = config.data_path
+    if not folder:
+        from open_r1.synthetic.write import write_dataset  # only this path needs the generators
+
+        counts = {"train": config.num_train_rows or 2000} | dict.fromkeys(task.test_files, config.num_test_rows or 300)
+        folder = str(ROOT / "data" / f"{task.name}-{config.data_size}-{'-'.join(str(n) for n in counts.values())}")
+        if state.is_main_process:
+            write_dataset(task.name, Path(folder), config.data_size, 0, counts)
+        state.wait_for_everyone()
+    load = functools.partial(load_rows, task, folder, skip_bad_rows=config.skip_bad_rows)
+    train = load("train").rows[: config.num_train_rows]
+    return train, {name: load(name).rows[: config.num_test_rows] for name in task.test_files}
+
+
+def base_policy(config: EKIPLConfig, task: Task) -> str:
+    """Return where the policy is loaded from; makes the tiny base policy where it is missing."""
+    if config.model_path:
+        return config.model_path
+    base = Path(config.base_path) if config.base_path else ROOT / "bases" / task.name
+    if not base.is_dir():
+        from open_r1.sft import make_base, read_recipe
+
+        make_base(task, read_recipe(), seed=0, output=base)
+    return str(base)
+
+
+def evaluate_all(
+    config: EKIPLConfig, task: Task, model: Any, processor: Any, tests: dict[str, list[Row]], when: str
+) -> dict[str, SetResult]:
+    """Evaluate the policy on every test set, each process on its share of the rows."""
+    state = PartialState()
+    sampling = Sampling(
+        temperature=config.eval_temperature,
+        top_p=config.eval_top_p,
+        top_k=config.eval_top_k,
+        max_completion_length=config.eval_max_completion_length,
+        batch_size=config.eval_batch_size,
+        seed=config.seed,
+    )
+    results = {}
+    for name, rows in tests.items():
+        share = rows[state.process_index :: state.num_processes]
+        rank = f"-{state.process_index}" if state.num_processes > 1 else ""
+        output = Path(str(config.output_dir)) / "replies" / f"{when}-{name}{rank}.jsonl"
+        grade = functools.partial(task.grade, setting=config.eval_setting)
+        part = evaluate_set(model, processor, share, task, sampling, grade, output, config.prompt_kind)
+        results[name] = pool(gather_object([part]))
+    return results
+
+
+def scripted(model: ExternalModelConfig, seed: int) -> ScriptedProvider:
+    """Return the scripted provider that an entry of `external_models` describes."""
+    values = asdict(model) | {"seed": seed}
+    return ScriptedProvider(**{field.name: values[field.name] for field in fields(ScriptedProvider)})
+
+
+def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, train: list[Row]) -> EKIPLTrainer:
+    """Join the parts: dataset, rewards, external models, metrics."""
+    grade = functools.lru_cache(maxsize=2**14)(functools.partial(task.grade, setting=config.grader_setting))
+    providers = [scripted(teacher, config.external_seed) for teacher in config.teachers]
+    prompts_per_step = (
+        config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+        / (config.num_generations or 1) / config.num_iterations
+    )  # fmt: skip
+    return EKIPLTrainer(
+        model=model,
+        args=config,
+        processing_class=processor,
+        train_dataset=to_dataset(train, task, config.prompt_kind),
+        reward_funcs=reward_functions(grade),
+        task=task,
+        rows={row.id: row for row in train},
+        grade=grade,
+        external=ExternalPool(providers, required=config.external_required) if providers else None,
+        external_deadline_s=config.external_deadline_s,
+        num_policy_samples=config.num_samples,
+        selection=config.selection,
+        callbacks=[JsonLinesCallback(Path(str(config.output_dir)) / "metrics.jsonl", prompts_per_step)],
+    )
+
+
+def run(config: EKIPLConfig) -> dict[str, Any]:
+    """Run every stage and return what summary.json holds."""
+    state, task, folder = PartialState(), get_task(config.task), Path(str(config.output_dir))
+    seconds: Seconds = {"data": 0.0, "base": 0.0, "train": 0.0, "eval": 0.0}
+    with timed(seconds, "data"):
+        train, tests = prepare_data(config, task, state)
+    with timed(seconds, "base"):
+        path = base_policy(config, task)
+    model, processor = load_policy(path, "bfloat16" if config.bf16 else "float32", config.max_pixels)
+    trainer = build_trainer(config, task, model, processor, train)
+    with timed(seconds, "eval"):
+        before = evaluate_all(config, task, trainer.model, processor, tests, "before")
+    with timed(seconds, "train"):
+        trainer.train()
+        trainer.save_model(str(folder / "model"))
+    with timed(seconds, "eval"):
+        after = evaluate_all(config, task, trainer.model, processor, tests, "after")
+    if not state.is_main_process:
+        return {}
+    summary = write_summary(
+        folder,
+        task=config.task,
+        model=config.model,
+        method=config.method,
+        seed=config.seed,
+        argv=config.argv,
+        seconds={stage: None if value is None else round(value, 1) for stage, value in seconds.items()},
+        base=before,
+        final=after,
+    )
+    draw_run(folder)
+    print_table(summary, folder)
+    return summary
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse the command line and run."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--config", type=Path, required=True, help="merged recipe, as launch.py writes it")
+    run(load_config(parser.parse_args(argv).config))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,189 @@
+"""EKIPLTrainer: TRL's GRPO with a group that is chosen from a wider pool. The whole patch is here.
+
+    candidates   N samples of the policy (TRL generates them) and N of every external model
+    rewards      R(o) = format + accuracy, by the task's grader
+    selection    the best G of the pool, ties to the policy
+    update       TRL's own: advantages over the G kept rewards (Eq. 1), clipped ratio, KL to the reference (Eq. 2-3)
+
+Four seams of `GRPOTrainer` are overridden; each calls `super()` and restates nothing (UPSTREAM.md lists what is relied
+on). With no external models and N = G every override hands TRL's values through untouched, so the run is plain GRPO to
+the last bit. An external row has no sampling log-probs and its ratio is 1: its update is A grad log pi(o).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from trl import GRPOTrainer
+
+from open_r1.candidates import external_candidates, policy_candidates
+from open_r1.external.gather import Answers, ExternalPool, Gathered
+from open_r1.external.provider import Request
+from open_r1.metrics import TokenMeans, step_metrics
+from open_r1.prompts import messages
+from open_r1.schema import POLICY, Candidate, Failure, Row, Score
+from open_r1.selection import SELECTIONS, is_dead
+from open_r1.tasks import Task
+
+Grade = Callable[[str, str], Score]  # (reply, answer) -> Score
+
+
+def reward_functions(grade: Grade) -> list[Callable[..., list[float]]]:
+    """Return R_format and R_accuracy (Eq. 7) as TRL calls them; with a cached `grade` nothing is scored twice."""
+
+    def format_reward(completions: list, answer: list[str], **_: Any) -> list[float]:
+        return [grade(reply[0]["content"], true).format for reply, true in zip(completions, answer, strict=True)]
+
+    def accuracy_reward(completions: list, answer: list[str], **_: Any) -> list[float]:
+        return [grade(reply[0]["content"], true).accuracy for reply, true in zip(completions, answer, strict=True)]
+
+    return [format_reward, accuracy_reward]
+
+
+class Generated(NamedTuple):
+    """What `GRPOTrainer._generate` returns, in its order; one entry per row of the batch in every list."""
+
+    prompt_ids: list[list[int]]
+    completion_ids: list[list[int]]
+    tool_mask: list | None
+    completions: list[list[dict[str, Any]]]  # one assistant turn each
+    logprobs: list[list[float | None]] | None  # of the sampling engine; None where it is transformers' generate
+    extra_fields: dict[str, Any]
+    images: list | None
+    tool_images: list
+
+
+class EKIPLTrainer(GRPOTrainer):
+    """GRPO on the best G of K candidates, K = N policy samples + N of each external model.
+
+    Args:
+        task: whose prompt the external models get.
+        rows: every training row by its id; the dataset's `id` column points into it.
+        grade: the task's grader at its training setting; called once per candidate, TRL's second call hits its cache.
+        external: the external models, or None for plain GRPO.
+        external_deadline_s: how long a step waits for them, in seconds.
+        num_policy_samples: N; defaults to TRL's num_generations, which is G.
+        selection: name of the rule in `selection.SELECTIONS`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        task: Task,
+        rows: dict[str, Row],
+        grade: Grade,
+        external: ExternalPool | None = None,
+        external_deadline_s: float = 60.0,
+        num_policy_samples: int | None = None,
+        selection: str = "top_g",
+        **kwargs: Any,
+    ):
+        super().__init__(*args, **kwargs)
+        self.task, self.rows, self.grade = task, rows, grade
+        self.external, self.external_deadline_s = external, external_deadline_s
+        self.num_policy_samples = num_policy_samples or self.num_generations
+        self.select = SELECTIONS[selection]
+        self.sources = [POLICY, *(provider.name for provider in external.providers)] if external else [POLICY]
+        self._batch_rows: list[Row] = []  # rows of the batch that is being generated, G in a row per prompt
+        self._kept: list[Candidate] = []  # the candidates chosen for it, in the same order
+        self._token_means = TokenMeans(self.sources)
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._batch_rows = [self.rows[row["id"]] for row in inputs] if self.model.training else []
+        output = super()._generate_and_score_completions(inputs)
+        if self.model.training:
+            device, G = output["advantages"].device, self.num_generations
+            output["source"] = torch.tensor([self.sources.index(c.source) for c in self._kept], device=device)
+            if self.external is not None:
+                # The mean of equal floats can differ from them by an ulp, and 1e-8 / (0 + 1e-4) is not zero.
+                groups_PG = [self._kept[p : p + G] for p in range(0, len(self._kept), G)]
+                dead_P = torch.tensor([is_dead([c.score.reward for c in group]) for group in groups_PG], device=device)
+                output["advantages"] = output["advantages"].masked_fill(dead_P.repeat_interleave(G), 0.0)
+        return output
+
+    def _generate(self, prompts: list) -> tuple:
+        if not self.model.training:
+            return super()._generate(prompts)
+        G, N = self.num_generations, self.num_policy_samples
+        rows_P = self._batch_rows[::G]
+        pending = self._ask(rows_P)  # teachers answer while the policy samples
+        generated = Generated(*super()._generate(prompts if N == G else [p for p in prompts[::G] for _ in range(N)]))
+        if generated.tool_mask is not None or generated.extra_fields:
+            raise NotImplementedError("EKIPLTrainer does not support tools, environments or rollout functions")
+
+        texts = [completion[0]["content"] for completion in generated.completions]
+        gathered = pending() if pending else Gathered([{} for _ in rows_P], 0.0, {})
+        pools = []
+        for p, (row, answers) in enumerate(zip(rows_P, gathered.answers, strict=True)):
+            own = slice(p * N, (p + 1) * N)
+            pool = policy_candidates(generated.completion_ids[own], texts[own], self.eos_token_ids, self._grader(row))
+            pools.append(pool + self._external_candidates(row, answers))
+
+        kept_PG = [self.select([c.score.reward for c in pool], [c.external for c in pool], G) for pool in pools]
+        self._kept = [pool[k] for pool, kept in zip(pools, kept_PG, strict=True) for k in kept]
+        for name, value in step_metrics(pools, kept_PG, self.sources, gathered.failures, gathered.wait_s).items():
+            self._log_metric(name, value)  # TRL averages it over processes and logging steps
+        return self._repack(pools, kept_PG, generated)
+
+    def _repack(self, pools: list[list[Candidate]], kept_PG: list[Any], generated: Generated) -> Generated:
+        """Put the kept candidates where TRL expects its own completions: G in a row per prompt."""
+        G, N, logprobs = self.num_generations, self.num_policy_samples, generated.logprobs
+        out_ids, out_texts, out_logprobs = [], [], None if logprobs is None else []
+        for p, (pool, kept) in enumerate(zip(pools, kept_PG, strict=True)):
+            for k in kept:
+                candidate = pool[k]
+                own = not candidate.external  # the pool begins with the policy's N, in TRL's order
+                out_ids.append(generated.completion_ids[p * N + k] if own else list(candidate.token_ids))
+                told = [{"role": "assistant", "content": candidate.text}]
+                out_texts.append(generated.completions[p * N + k] if own else told)
+                if out_logprobs is not None:  # None, not 0.0: TRL reads None as "unknown" and takes the ratio as 1
+                    out_logprobs.append(logprobs[p * N + k] if own else [None] * len(candidate.token_ids))
+
+        def per_row(values: list | None) -> list | None:
+            return None if values is None else [values[p * N] for p in range(len(pools)) for _ in range(G)]
+
+        return generated._replace(
+            prompt_ids=per_row(generated.prompt_ids),
+            completion_ids=out_ids,
+            completions=out_texts,
+            logprobs=out_logprobs,
+            images=per_row(generated.images),
+        )
+
+    def _ask(self, rows_P: list[Row]) -> Callable[[], Gathered] | None:
+        """Ask every external model about every prompt; the returned function waits for what comes in time."""
+        if self.external is None:
+            return None
+        step = self.state.global_step
+        requests = [Request(row=row, messages=messages(row, self.task), step=step) for row in rows_P]
+        return self.external.ask(requests, self.external_deadline_s)
+
+    def _grader(self, row: Row) -> Callable[[str], Score]:
+        return lambda reply: self.grade(reply, row.answer)
+
+    def _external_candidates(self, row: Row, answers: Answers) -> list[Candidate]:
+        """Tokenise and score what the external models said of one prompt; a failed model leaves its slots empty."""
+        eos, length = self._tokenizer.eos_token_id, self.max_completion_length
+        return [
+            candidate
+            for name, answer in answers.items()
+            if not isinstance(answer, Failure)
+            for candidate in external_candidates(name, answer, self._tokenizer, eos, length, self._grader(row))
+        ]
+
+    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
+        if kwargs.get("num_images") is not None and kwargs.get("pixel_values") is None:
+            raise RuntimeError("the log-prob pass has images but no pixel_values: the policy would be scored blind")
+        result = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
+        self._token_means.logps = result[0].detach()
+        return result
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        loss = super()._compute_loss(model, inputs)
+        if self.model.training and "source" in inputs:
+            means = self._token_means.by_source(
+                inputs["source"], inputs["completion_mask"], inputs.get("ref_per_token_logps"), self.accelerator
+            )
+            for name, value in means.items():
+                self._metrics["train"][name].append(value)
+        return loss
