@@ -6,7 +6,7 @@ Longer than most files: geometry, materials and shadows share the unit-shape coo
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -41,12 +41,17 @@ class Solid:
     axis: Literal["z", "y", "x"] = "z"
     pitch: float = 0.0
 
-    @property
+    @cached_property
     def frame(self) -> np.ndarray:
         """(3, 3) matrix from unit-shape coordinates to offsets from the centre; columns are the scaled own axes."""
         cos, sin, up, down = np.cos(self.yaw), np.sin(self.yaw), np.cos(self.pitch), np.sin(self.pitch)
         turn = np.array([[cos * up, -sin, cos * down], [sin * up, cos, sin * down], [-down, 0, up]], np.float32)
         return turn[:, _TURNED[self.axis]] * np.array(self.half, np.float32)
+
+    @cached_property
+    def unframe(self) -> np.ndarray:
+        """(3, 3) matrix that takes world offsets (n, 3) in rows to unit-shape coordinates, by `offsets @ unframe`."""
+        return np.linalg.inv(self.frame).T
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,9 @@ def render(
         return solid.material == "glass", -float(np.linalg.norm(np.subtract(solid.centre, camera.position)))
 
     for solid in sorted(solids, key=far_first):
-        window = _window(_corners(solid), camera, wide, high)
+        window = _window(corners(solid), camera, wide, high)
         canvas_here, depth_here, rays_here = canvas[window], depth[window], rays[window]  # views: written in place
-        to_unit = np.linalg.inv(solid.frame).T
+        to_unit = solid.unframe
         unit_eye = (eye - np.array(solid.centre, np.float32)) @ to_unit
         t = _enter(solid.shape, unit_eye, rays_here @ to_unit)
         seen = t < depth_here
@@ -123,8 +128,8 @@ def _rays(camera: Camera, wide: int, high: int) -> np.ndarray:
     return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
-def _corners(solid: Solid) -> np.ndarray:
-    """(8, 3) corners of the box around a solid, in the world."""
+def corners(solid: Solid) -> np.ndarray:
+    """(8, 3) corners of the box around a solid along its own axes, in the world."""
     return _CORNERS @ solid.frame.T + np.array(solid.centre, np.float32)
 
 
@@ -172,7 +177,7 @@ def _surface(solid: Solid, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         cap = size[:, 2] > radius
         normals = np.where(cap[:, None], points * (0, 0, 1), points * (1, 1, 0))
         edge = np.minimum(size[:, 2], radius)
-    normals = normals @ np.linalg.inv(solid.frame)
+    normals = normals @ solid.unframe.T
     return normals / np.linalg.norm(normals, axis=1, keepdims=True), edge
 
 
@@ -184,7 +189,7 @@ def _shade(solid: Solid, points: np.ndarray, views: np.ndarray, behind: np.ndarr
         lit = 0.42 + 0.5 * np.maximum(normals @ _LIGHT, 0) + 0.16 * -(normals * views).sum(1)
         return lit[:, None] * (colour * 0.92 + 0.06)
     if solid.shape != "sphere":  # bend flat faces outwards, or they would mirror a single point of the surroundings
-        normals = normals + 0.35 * points @ np.linalg.inv(solid.frame / np.max(solid.half))
+        normals = normals + 0.35 * points @ solid.unframe.T * max(solid.half)
         normals /= np.linalg.norm(normals, axis=1, keepdims=True)
     facing = np.abs((normals * views).sum(1))
     mirrored = views - 2 * (normals * views).sum(1, keepdims=True) * normals
@@ -210,9 +215,9 @@ def _draw_ground(solids: list[Solid], camera: Camera, rays: np.ndarray, ground: 
     feet = np.array(camera.position, np.float32) - rays / down * camera.position[2]
     light = np.ones((high, wide), np.float32)
     for solid in solids:
-        corners = _corners(solid)
-        window = _window(corners - _LIGHT * (corners[:, 2:] / _LIGHT[2]), camera, wide, high)  # where its shadow falls
-        to_unit = np.linalg.inv(solid.frame).T
+        around = corners(solid)
+        window = _window(around - _LIGHT * (around[:, 2:] / _LIGHT[2]), camera, wide, high)  # where its shadow falls
+        to_unit = solid.unframe
         starts = (feet[window] - np.array(solid.centre, np.float32)) @ to_unit
         shaded = np.isfinite(_enter(solid.shape, starts, _LIGHT @ to_unit))
         light_here = light[window]
