@@ -14,6 +14,7 @@ CORE = [
     "accelerate==1.15.0",
     "peft==0.21.2",
     "datasets==5.2.0",
+    "huggingface-hub",  # as transformers pins it; the download uses it directly
     "litellm==1.106.2",
     "math-verify==0.9.0",
     "wandb==0.31.0",
@@ -30,7 +31,7 @@ DEV = [
     "pytest-timeout==2.4.0",
     "hypothesis==6.170.15",
     "ruff==0.17.6",
-    "pyright==1.1.414",
+    "pyright[nodejs]==1.1.414",  # with its own Node, so that nothing is fetched at run time
     "import-linter==2.16",
     "setuptools",  # pyright and editable installs want it at hand
 ]

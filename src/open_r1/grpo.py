@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -23,13 +23,15 @@ from open_r1.evaluation import Sampling, evaluate_set
 from open_r1.external import ExternalPool, ScriptedProvider
 from open_r1.figures import draw_run
 from open_r1.metrics import JsonLinesCallback
-from open_r1.prompts import to_dataset
+from open_r1.prompts import PromptKind, to_dataset
 from open_r1.rows import load_rows
 from open_r1.schema import Row, UserError
 from open_r1.settings import ExternalModelConfig
 from open_r1.summary import SetResult, pool, print_table, write_summary
+from open_r1.synthetic.sample import Size
+from open_r1.synthetic.write import write_dataset
 from open_r1.tasks import Task, get_task
-from open_r1.trainer import EKIPLTrainer, reward_functions
+from open_r1.trainer import EKIPLTrainer, Grade, reward_functions
 from open_r1.utils.loading import load_policy
 from open_r1.utils.provenance import ROOT
 
@@ -48,12 +50,10 @@ def prepare_data(config: EKIPLConfig, task: Task, state: PartialState) -> tuple[
     """Return the training rows and the rows of every test set; makes synthetic data where no data are given."""
     folder = config.data_path
     if not folder:
-        from open_r1.synthetic.write import write_dataset  # only this path needs the generators
-
         counts = {"train": config.num_train_rows or 2000} | dict.fromkeys(task.test_files, config.num_test_rows or 300)
         folder = str(ROOT / "data" / f"{task.name}-{config.data_size}-{'-'.join(str(n) for n in counts.values())}")
         if state.is_main_process:
-            write_dataset(task.name, Path(folder), config.data_size, 0, counts)
+            write_dataset(task.name, Path(folder), cast(Size, config.data_size), 0, counts)
         state.wait_for_everyone()
     load = functools.partial(load_rows, task, folder, skip_bad_rows=config.skip_bad_rows)
     train = load("train").rows[: config.num_train_rows]
@@ -70,6 +70,11 @@ def base_policy(config: EKIPLConfig, task: Task) -> str:
 
         make_base(task, read_recipe(), seed=0, output=base)
     return str(base)
+
+
+def grader(task: Task, setting: str) -> Grade:
+    """Return the task's grader at one of its settings."""
+    return lambda reply, answer: task.grade(reply, answer, setting)
 
 
 def evaluate_all(
@@ -90,21 +95,21 @@ def evaluate_all(
         share = rows[state.process_index :: state.num_processes]
         rank = f"-{state.process_index}" if state.num_processes > 1 else ""
         output = Path(str(config.output_dir)) / "replies" / f"{when}-{name}{rank}.jsonl"
-        grade = functools.partial(task.grade, setting=config.eval_setting)
-        part = evaluate_set(model, processor, share, task, sampling, grade, output, config.prompt_kind)
+        grade, kind = grader(task, config.eval_setting), cast(PromptKind, config.prompt_kind)
+        part = evaluate_set(model, processor, share, task, sampling, grade, output, kind)
         results[name] = pool(gather_object([part]))
     return results
 
 
 def scripted(model: ExternalModelConfig, seed: int) -> ScriptedProvider:
     """Return the scripted provider that an entry of `external_models` describes."""
-    values = asdict(model) | {"seed": seed}
+    values: dict[str, Any] = asdict(model) | {"seed": seed}
     return ScriptedProvider(**{field.name: values[field.name] for field in fields(ScriptedProvider)})
 
 
 def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, train: list[Row]) -> EKIPLTrainer:
     """Join the parts: dataset, rewards, external models, metrics."""
-    grade = functools.lru_cache(maxsize=2**14)(functools.partial(task.grade, setting=config.grader_setting))
+    grade = functools.lru_cache(maxsize=2**14)(grader(task, config.grader_setting))
     providers = [scripted(teacher, config.external_seed) for teacher in config.teachers]
     prompts_per_step = (
         config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
@@ -114,7 +119,7 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         model=model,
         args=config,
         processing_class=processor,
-        train_dataset=to_dataset(train, task, config.prompt_kind),
+        train_dataset=to_dataset(train, task, cast(PromptKind, config.prompt_kind)),
         reward_funcs=reward_functions(grade),
         task=task,
         rows={row.id: row for row in train},
@@ -135,7 +140,7 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
         train, tests = prepare_data(config, task, state)
     with timed(seconds, "base"):
         path = base_policy(config, task)
-    model, processor = load_policy(path, "bfloat16" if config.bf16 else "float32", config.max_pixels)
+    model, processor = load_policy(path, config.max_pixels)
     trainer = build_trainer(config, task, model, processor, train)
     with timed(seconds, "eval"):
         before = evaluate_all(config, task, trainer.model, processor, tests, "before")

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from transformers import set_seed
-from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
 
 from open_r1.prompts import to_dataset
 from open_r1.recipe import parse_overrides
@@ -68,7 +69,7 @@ def read_recipe(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Parse the command line and make the base."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--base", action="store_true", required=True, help="make the tiny base policy")
     parser.add_argument("--task", required=True)
     parser.add_argument("--seed", type=int, default=0)

@@ -11,10 +11,10 @@ the last bit. An external row has no sampling log-probs and its ratio is 1: its 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
-from trl import GRPOTrainer
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from open_r1.candidates import external_candidates, policy_candidates
 from open_r1.external.gather import Answers, ExternalPool, Gathered
@@ -81,18 +81,23 @@ class EKIPLTrainer(GRPOTrainer):
         super().__init__(*args, **kwargs)
         self.task, self.rows, self.grade = task, rows, grade
         self.external, self.external_deadline_s = external, external_deadline_s
-        self.num_policy_samples = num_policy_samples or self.num_generations
+        self.G = cast(int, self.num_generations)
+        self.N = num_policy_samples or self.G
         self.select = SELECTIONS[selection]
         self.sources = [POLICY, *(provider.name for provider in external.providers)] if external else [POLICY]
         self._batch_rows: list[Row] = []  # rows of the batch that is being generated, G in a row per prompt
         self._kept: list[Candidate] = []  # the candidates chosen for it, in the same order
         self._token_means = TokenMeans(self.sources)
 
+    @property
+    def _training(self) -> bool:
+        return cast(torch.nn.Module, self.model).training  # evaluation stays pure policy
+
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._batch_rows = [self.rows[row["id"]] for row in inputs] if self.model.training else []
+        self._batch_rows = [self.rows[row["id"]] for row in inputs] if self._training else []
         output = super()._generate_and_score_completions(inputs)
-        if self.model.training:
-            device, G = output["advantages"].device, self.num_generations
+        if self._training:
+            device, G = output["advantages"].device, self.G
             output["source"] = torch.tensor([self.sources.index(c.source) for c in self._kept], device=device)
             if self.external is not None:
                 # The mean of equal floats can differ from them by an ulp, and 1e-8 / (0 + 1e-4) is not zero.
@@ -102,12 +107,13 @@ class EKIPLTrainer(GRPOTrainer):
         return output
 
     def _generate(self, prompts: list) -> tuple:
-        if not self.model.training:
+        if not self._training:
             return super()._generate(prompts)
-        G, N = self.num_generations, self.num_policy_samples
+        G, N = self.G, self.N
         rows_P = self._batch_rows[::G]
         pending = self._ask(rows_P)  # teachers answer while the policy samples
-        generated = Generated(*super()._generate(prompts if N == G else [p for p in prompts[::G] for _ in range(N)]))
+        sampled = super()._generate(prompts if N == G else [p for p in prompts[::G] for _ in range(N)])
+        generated = Generated(*cast(Any, sampled))
         if generated.tool_mask is not None or generated.extra_fields:
             raise NotImplementedError("EKIPLTrainer does not support tools, environments or rollout functions")
 
@@ -127,8 +133,8 @@ class EKIPLTrainer(GRPOTrainer):
 
     def _repack(self, pools: list[list[Candidate]], kept_PG: list[Any], generated: Generated) -> Generated:
         """Put the kept candidates where TRL expects its own completions: G in a row per prompt."""
-        G, N, logprobs = self.num_generations, self.num_policy_samples, generated.logprobs
-        out_ids, out_texts, out_logprobs = [], [], None if logprobs is None else []
+        G, N, logprobs = self.G, self.N, generated.logprobs
+        out_ids, out_texts, out_logprobs = [], [], []
         for p, (pool, kept) in enumerate(zip(pools, kept_PG, strict=True)):
             for k in kept:
                 candidate = pool[k]
@@ -136,7 +142,7 @@ class EKIPLTrainer(GRPOTrainer):
                 out_ids.append(generated.completion_ids[p * N + k] if own else list(candidate.token_ids))
                 told = [{"role": "assistant", "content": candidate.text}]
                 out_texts.append(generated.completions[p * N + k] if own else told)
-                if out_logprobs is not None:  # None, not 0.0: TRL reads None as "unknown" and takes the ratio as 1
+                if logprobs is not None:  # None, not 0.0: TRL reads None as "unknown" and takes the ratio as 1
                     out_logprobs.append(logprobs[p * N + k] if own else [None] * len(candidate.token_ids))
 
         def per_row(values: list | None) -> list | None:
@@ -146,7 +152,7 @@ class EKIPLTrainer(GRPOTrainer):
             prompt_ids=per_row(generated.prompt_ids),
             completion_ids=out_ids,
             completions=out_texts,
-            logprobs=out_logprobs,
+            logprobs=None if logprobs is None else out_logprobs,
             images=per_row(generated.images),
         )
 
@@ -163,7 +169,7 @@ class EKIPLTrainer(GRPOTrainer):
 
     def _external_candidates(self, row: Row, answers: Answers) -> list[Candidate]:
         """Tokenise and score what the external models said of one prompt; a failed model leaves its slots empty."""
-        eos, length = self._tokenizer.eos_token_id, self.max_completion_length
+        eos, length = cast(int, self._tokenizer.eos_token_id), cast(int, self.max_completion_length)
         return [
             candidate
             for name, answer in answers.items()
@@ -180,7 +186,7 @@ class EKIPLTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> torch.Tensor:
         loss = super()._compute_loss(model, inputs)
-        if self.model.training and "source" in inputs:
+        if self._training and "source" in inputs:
             means = self._token_means.by_source(
                 inputs["source"], inputs["completion_mask"], inputs.get("ref_per_token_logps"), self.accelerator
             )

@@ -11,8 +11,10 @@ from pathlib import Path
 from types import ModuleType
 
 from open_r1.synthetic.sample import RIGHT, Sample, Size
+from open_r1.tasks import get_task
 
-BASE = "base"  # set of the base policy's pre-training: pictures and questions as in training, mixed procedures
+BASE = "base"  # set of the base policy's pre-training: mixed procedures, some pictures from out of domain
+BASE_OOD_EVERY = 5  # every fifth base row: a pre-trained model has seen other domains, though it was not trained there
 PAIR = ("init", "fin")  # what the names of a row's two pictures end in
 
 
@@ -37,7 +39,16 @@ def make_sample(job: Job) -> tuple[Sample, random.Random]:
     """Return the job's sample, which depends on the job alone, and the random stream after it."""
     rng = random.Random(f"{job.seed}/{job.task}/{job.size}/{job.split}/{job.index}")
     draw: Callable[[random.Random, Size, str], Sample] = generator(job.task).sample
-    return draw(rng, job.size, "train" if job.split == BASE else job.split), rng
+    return draw(rng, job.size, _drawn_as(job)), rng
+
+
+def _drawn_as(job: Job) -> str:
+    """The generator's split for a job: base rows are training rows, every BASE_OOD_EVERY-th an out-of-domain one."""
+    if job.split != BASE:
+        return job.split
+    turn, left = divmod(job.index, BASE_OOD_EVERY)
+    ood = [name for name in get_task(job.task).test_files if name != "id"]
+    return "train" if left else ood[turn % len(ood)]
 
 
 def make_row(job: Job) -> dict:

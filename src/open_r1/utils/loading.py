@@ -12,8 +12,11 @@ from open_r1.schema import UserError
 ARCHITECTURE = "Qwen2VLForConditionalGeneration"
 
 
-def load_policy(path: str, dtype: str = "float32", max_pixels: int | None = None) -> tuple[Any, Any]:
+def load_policy(path: str, max_pixels: int | None = None) -> tuple[Any, Any]:
     """Return (model, processor) of the Qwen2-VL checkpoint at `path`, a folder or a hub id.
+
+    The weights are float32, also where the recipe says `bf16: true`: updates of 5e-7 would be rounded away in bfloat16
+    weights, so the training computes in bfloat16 on float32 weights (autocast).
 
     Raises UserError where the folder holds another architecture, is half written, or the hub cannot be reached.
     """
@@ -22,7 +25,7 @@ def load_policy(path: str, dtype: str = "float32", max_pixels: int | None = None
         _check_folder(folder)
     try:
         processor = AutoProcessor.from_pretrained(path)
-        model = Qwen2VLForConditionalGeneration.from_pretrained(path, dtype=getattr(torch, dtype))
+        model = Qwen2VLForConditionalGeneration.from_pretrained(path, dtype=torch.float32)
     except OSError as error:
         first = str(error).splitlines()[0]
         raise UserError(

@@ -9,16 +9,17 @@ import json
 from collections.abc import Iterable
 
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
+    AddedToken,
     Qwen2Tokenizer,
     Qwen2VLConfig,
     Qwen2VLForConditionalGeneration,
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
-    Qwen2VLVideoProcessor,
 )
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
+from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
 from open_r1.tasks import Task
 
@@ -48,7 +49,7 @@ def build_processor(corpus: Iterable[str], task: Task, vocab_size: int = 640) ->
     """Train the tokenizer on `corpus` (problems, reasoning and answers, without tags) and add Qwen2-VL's processors."""
     split = pre_tokenizers.Split(pattern=Regex(PRETOKENIZE_REGEX), behavior="isolated")
     trainee = Tokenizer(models.BPE())
-    trainee.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    trainee.pre_tokenizer = pre_tokenizers.Sequence(
         [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     trainer = trainers.BpeTrainer(
@@ -62,15 +63,17 @@ def build_processor(corpus: Iterable[str], task: Task, vocab_size: int = 640) ->
     bpe = json.loads(trainee.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=bpe["vocab"],
-        merges=[tuple(merge) for merge in bpe["merges"]],
+        merges=[tuple(merge) for merge in bpe["merges"]],  # pyright: ignore[reportArgumentType]  # its type hint is wrong
         unk_token="<|endoftext|>",
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
         model_max_length=4096,
     )
-    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL], special_tokens=True)
+    tokens = [AddedToken(token, special=True, normalized=False) for token in SPECIAL]
+    tokenizer.add_tokens(tokens, special_tokens=True)
     constant = [*TAGS, SYSTEM, task.instruction, task.direct_instruction, *(f" {digit}" for digit in range(10))]
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in constant])
+    tokens = [AddedToken(token, normalized=False) for token in constant]
+    tokenizer.add_tokens(tokens)
     pixels = {"shortest_edge": PATCH * PATCH * 4, "longest_edge": 480_000}
     return Qwen2VLProcessor(
         image_processor=Qwen2VLImageProcessor(size=pixels),

@@ -1,0 +1,56 @@
+"""What `trainer.py` relies on in TRL; a new pin that breaks one of these needs a look at the seam (UPSTREAM.md)."""
+
+import inspect
+
+import trl
+from trl import GRPOTrainer
+
+from open_r1.trainer import Generated
+
+
+def source(name: str) -> str:
+    return inspect.getsource(getattr(GRPOTrainer, name))
+
+
+def parameters(name: str) -> list[str]:
+    return list(inspect.signature(getattr(GRPOTrainer, name)).parameters)
+
+
+def test_the_installed_trl_is_the_pinned_one():
+    assert trl.__version__ == "1.16.0"
+
+
+def test_the_overridden_methods_have_the_signatures_we_call_them_with():
+    assert parameters("_generate") == ["self", "prompts"]
+    assert parameters("_generate_and_score_completions") == ["self", "inputs"]
+    assert parameters("_compute_loss") == ["self", "model", "inputs"]
+    names = parameters("_get_per_token_logps_and_entropies")
+    assert names[:5] == ["self", "model", "input_ids", "attention_mask", "logits_to_keep"]
+    assert {"pixel_values", "num_images"} <= set(names)
+
+
+def test_generate_returns_the_eight_lists_in_the_order_of_generated():
+    assert f"return {', '.join(Generated._fields)}" in source("_generate")
+
+
+def test_generation_scoring_and_advantages_happen_in_one_method_that_calls_generate_once():
+    body = source("_generate_and_score_completions")
+    assert body.count("self._generate(prompts)") == 1
+    assert "output = {" in body and '"advantages": advantages' in body
+
+
+def test_the_loss_takes_its_log_probs_from_the_method_we_listen_to():
+    assert source("_compute_loss").count("self._get_per_token_logps_and_entropies(") == 1
+
+
+def test_metrics_logged_by_name_are_averaged_and_flushed_in_the_same_call():
+    assert parameters("_log_metric") == ["self", "name", "value"]
+    assert "self._pending_metrics.clear()" in source("_generate_and_score_completions")
+
+
+def test_a_sampling_log_prob_of_none_means_unknown():
+    assert 'float("nan") if x is None' in source("_generate_and_score_completions")
+
+
+def test_groups_are_consecutive_rows():
+    assert "view(-1, num_generations)" in source("_generate_and_score_completions")
