@@ -14,6 +14,7 @@ CORE = [
     "accelerate==1.15.0",
     "peft==0.21.2",
     "datasets==5.2.0",
+    "filelock",
     "huggingface-hub",  # as transformers pins it; the download uses it directly
     "litellm==1.106.2",
     "math-verify==0.9.0",

@@ -18,6 +18,7 @@ from open_r1.recipe import (
 )
 from open_r1.schema import UserError
 from open_r1.settings import MODEL_BILLIONS
+from open_r1.synthetic import clevr_math, geomath
 from open_r1.tasks import TASKS
 
 CASES = [(task, model) for task in TASKS for model in MODEL_BILLIONS]
@@ -82,6 +83,19 @@ def test_teachers_are_as_good_as_the_paper_reports():
         models = merge_recipe(task, model, "ekipl")["external_models"]
         assert [entry["accuracy"] for entry in models] == published[task]
         assert [entry["name"] for entry in models] == ["gpt-4o-scripted", "gemini-1.5-pro-scripted"]
+
+
+@pytest.mark.parametrize("task", ["clevr_math", "geomath"])
+def test_spread_over_the_question_families_teachers_have_the_published_mean(task):
+    """The paper gives the mean; recipes spread it by how hard a family is, weighted as the families are drawn."""
+    shares = {
+        "clevr_math": {kind: family.share for kind, family in clevr_math.FAMILIES.items()},
+        "geomath": {kind: family.weight("tiny") / 100 for kind, family in geomath.IN_DOMAIN.items()},
+    }[task]
+    for teacher in merge_recipe(task, "tiny", "ekipl")["external_models"]:
+        by_kind = teacher["accuracy_by_kind"]
+        assert set(by_kind) == {kind for kind, share in shares.items() if share}
+        assert sum(shares[kind] * by_kind[kind] for kind in by_kind) == pytest.approx(teacher["accuracy"], abs=5e-3)
 
 
 @pytest.mark.parametrize("name", ["cpu", "ddp", "fsdp2", "zero2", "zero3"])

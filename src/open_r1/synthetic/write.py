@@ -14,6 +14,7 @@ import textwrap
 from functools import partial
 from pathlib import Path
 
+from filelock import FileLock
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
@@ -34,7 +35,7 @@ def write_dataset(task: str, folder: Path, size: Size, seed: int, counts: dict[s
 
     Args:
         task: name of the task.
-        folder: data folder, made here; only one process may write it at a time.
+        folder: data folder, made here; of several processes that want it, one writes and the others wait.
         size: "tiny" (for the tiny policy: small pictures, small numbers) or "full".
         seed: of all random streams.
         counts: rows by set: "train", "base" and the task's test sets ("id", "ood" or "ood_left", ...), each >= 1.
@@ -46,8 +47,15 @@ def write_dataset(task: str, folder: Path, size: Size, seed: int, counts: dict[s
     known = get_task(task)
     _check(known, size, counts, workers)
     settings = {"task": task, "size": size, "seed": seed, "counts": counts}
-    if _reusable(folder, settings):
-        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if not _reusable(folder, settings):
+            _write(known, folder, settings, workers)
+
+
+def _write(known: Task, folder: Path, settings: dict, workers: int) -> None:
+    """Make everything in a folder beside the final one, then rename it."""
+    task, size, seed, counts = settings["task"], settings["size"], settings["seed"], settings["counts"]
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)  # of an interrupted run
     files = {split: part / set_file(known, split) for split in counts}
