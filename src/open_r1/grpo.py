@@ -17,12 +17,13 @@ from typing import Any, cast
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from open_r1.configs import EKIPLConfig, load_config
 from open_r1.evaluation import Sampling, evaluate_set
 from open_r1.external import ExternalPool, ScriptedProvider
 from open_r1.figures import draw_run
-from open_r1.metrics import JsonLinesCallback
+from open_r1.metrics import JsonLinesCallback, ProgressBar
 from open_r1.prompts import PromptKind, to_dataset
 from open_r1.rows import load_rows
 from open_r1.schema import Row, UserError
@@ -115,7 +116,7 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
         / (config.num_generations or 1) / config.num_iterations
     )  # fmt: skip
-    return EKIPLTrainer(
+    trainer = EKIPLTrainer(
         model=model,
         args=config,
         processing_class=processor,
@@ -130,6 +131,10 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         selection=config.selection,
         callbacks=[JsonLinesCallback(Path(str(config.output_dir)) / "metrics.jsonl", prompts_per_step)],
     )
+    trainer.remove_callback(PrinterCallback if config.disable_tqdm else ProgressCallback)
+    if not config.disable_tqdm:
+        trainer.add_callback(ProgressBar)
+    return trainer
 
 
 def run(config: EKIPLConfig) -> dict[str, Any]:

@@ -5,10 +5,11 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import TrainerCallback
+from transformers.trainer_callback import ProgressCallback
 
 from open_r1.schema import POLICY, Candidate
 from open_r1.selection import is_dead, tied_at_cut
@@ -111,3 +112,16 @@ class JsonLinesCallback(TrainerCallback):
         values = {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in logs.items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line | values) + "\n")
+
+
+class ProgressBar(ProgressCallback):
+    """transformers' bar with the numbers that matter beside it, in place of a dictionary of fifty per step."""
+
+    SHOWN: ClassVar = {"policy/reward": "policy", "kept/reward": "kept", "dead_groups/after": "dead"}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Show the step's rewards and dead groups."""
+        if state.is_world_process_zero and self.training_bar is not None and logs:
+            shown = {short: f"{logs[name]:.2f}" for name, short in self.SHOWN.items() if logs.get(name) is not None}
+            if shown:
+                self.training_bar.set_postfix(shown)

@@ -1,0 +1,73 @@
+"""Measures what a newcomer meets: `make train` and `make test` in a fresh clone, into results/first_run.json.
+
+    python scripts/benchmark_first_run.py [--folder /tmp/first_run] [--no_test]
+
+Clones the last commit into an empty folder, runs the two commands of the README there, keeps the seconds of each stage
+and the largest memory of any process. The clone is deleted afterwards, the virtual environment with it.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+# The script also runs where the package is not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from open_r1.utils.provenance import ROOT, git_commit, hardware, write_json
+
+DEADLINE_S = 3600  # for either command
+
+
+def timed(command: list[str], folder: Path) -> float:
+    """Run a command to its end, its output shown; returns its wall-clock seconds."""
+    began = time.monotonic()
+    environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    subprocess.run(command, cwd=folder, check=True, timeout=DEADLINE_S, env=environment)
+    return time.monotonic() - began
+
+
+def figure(label: str, value: float, unit: str, target: str | None) -> dict[str, Any]:
+    """One line of the results page."""
+    return {"label": label, "value": round(value, 1), "unit": unit, "target": target}
+
+
+def main() -> None:
+    """Clone, run, measure, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="where to clone to (default: a temporary folder)")
+    parser.add_argument("--no_test", action="store_true", help="leave `make test` out")
+    args = parser.parse_args()
+    clone = args.folder or Path(tempfile.mkdtemp(prefix="first_run_")) / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    try:
+        train = timed(["make", "train"], clone)
+        summary = json.loads(next((clone / "runs").glob("*/summary.json")).read_text())
+        test = None if args.no_test else timed(["make", "test"], clone)
+    finally:
+        shutil.rmtree(clone, ignore_errors=True)
+    seconds = summary["seconds"]
+    peak_mib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10
+    figures = [
+        figure("`make train` from a fresh clone to the table", train, "s", "<= 720"),
+        figure("of it installing", seconds["install"], "s", "<= 240"),
+        figure("of it making data", seconds["data"], "s", None),
+        figure("of it training and both evaluations", seconds["train"] + seconds["eval"], "s", "<= 360"),
+        figure("largest memory of a process", peak_mib, "MiB", "<= 4096"),
+    ]
+    if test is not None:
+        figures.append(figure("`make test`", test, "s", "<= 480"))
+    result = {"name": "first_run", "command": shlex.join(["python", *sys.argv]), "commit": git_commit()}
+    write_json(ROOT / "results" / "first_run.json", result | {"hardware": hardware(), "figures": figures})
+
+
+if __name__ == "__main__":
+    main()
