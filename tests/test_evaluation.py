@@ -1,0 +1,46 @@
+"""Evaluation of a policy: every row once, seeded, and without a trace in the state of what comes after."""
+
+import json
+import random
+
+import torch
+
+from open_r1.evaluation import Sampling, evaluate_set, generate_replies
+from open_r1.rows import load_rows
+from open_r1.schema import Score
+from open_r1.tasks import get_task
+from open_r1.utils.loading import load_policy
+
+TASK = get_task("clevr_math")
+SHORT = Sampling(temperature=1.0, max_completion_length=6, batch_size=3)
+
+
+def replies(policy, rows, sampling):
+    return [(row.id, text) for row, text in generate_replies(*policy, rows, TASK, sampling, "reasoning", "test")]
+
+
+def test_every_row_is_asked_once_and_the_seed_decides_the_replies(tiny_folder, counting_data):
+    policy, rows = load_policy(str(tiny_folder)), load_rows(TASK, counting_data, "train").rows
+    first = replies(policy, rows, SHORT)
+    assert sorted(id_ for id_, _ in first) == sorted(row.id for row in rows)  # 8 rows in batches of 3
+    assert first == replies(policy, rows, SHORT)
+    assert first != replies(policy, rows, Sampling(1.0, max_completion_length=6, batch_size=3, seed=1))
+
+
+def test_training_mode_and_random_states_are_as_before(tiny_folder, counting_data):
+    model, processor = load_policy(str(tiny_folder))
+    model.train()
+    states = torch.random.get_rng_state(), random.getstate()
+    replies((model, processor), load_rows(TASK, counting_data, "id").rows, SHORT)
+    assert model.training
+    assert torch.equal(states[0], torch.random.get_rng_state()) and states[1] == random.getstate()
+
+
+def test_replies_are_written_with_their_scores_as_they_come(tiny_folder, counting_data, tmp_path):
+    policy, rows = load_policy(str(tiny_folder)), load_rows(TASK, counting_data, "id").rows
+    output = tmp_path / "replies" / "before-id.jsonl"
+    result = evaluate_set(*policy, rows, TASK, SHORT, lambda reply, answer: Score(0.25, 1.0), output)
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert (result.n, result.accuracy, result.format) == (4, 0.25, 1.0)
+    assert {(line["id"], line["answer"]) for line in lines} == {(row.id, row.answer) for row in rows}
+    assert all(line["accuracy"] == 0.25 for line in lines)
