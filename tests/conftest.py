@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny tensors: two threads gain nothing and crawl on a busy machine
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 

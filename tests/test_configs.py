@@ -131,7 +131,7 @@ def test_a_merged_recipe_loads_as_the_trainer_s_configuration(tmp_path):
     path.write_text(yaml.safe_dump(recipe))
     config = load_config(path)
     assert config.learning_rate == recipe["learning_rate"] and config.argv == ["--seed", "1"]
-    assert config.generation_batch_size == 128 and len(config.teachers) == 2
+    assert config.generation_batch_size == recipe["per_device_train_batch_size"] and len(config.teachers) == 2
 
 
 @pytest.mark.parametrize(

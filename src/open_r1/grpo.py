@@ -69,7 +69,7 @@ def base_policy(config: EKIPLConfig, task: Task) -> str:
     if not base.is_dir():
         from open_r1.sft import make_base, read_recipe
 
-        make_base(task, read_recipe(), seed=0, output=base)
+        make_base(task, read_recipe(task), seed=0, output=base)
     return str(base)
 
 

@@ -22,7 +22,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from open_r1.prompts import to_dataset
-from open_r1.recipe import parse_overrides
+from open_r1.recipe import RECIPES, parse_overrides
 from open_r1.rows import load_rows
 from open_r1.schema import Row, UserError
 from open_r1.synthetic.write import write_dataset
@@ -59,10 +59,11 @@ def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Pa
     return output
 
 
-def read_recipe(overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Return recipes/base/tiny.yaml with overrides "key=value" set."""
-    recipe = OmegaConf.load(ROOT / "recipes" / "base" / "tiny.yaml")
-    plain = OmegaConf.to_container(OmegaConf.merge(recipe, OmegaConf.from_dotlist(list(overrides))))
+def read_recipe(task: Task, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Return recipes/base/tiny.yaml, the task's own file over it where there is one, and overrides "key=value"."""
+    files = (RECIPES / "base" / f"{name}.yaml" for name in ("tiny", task.name))
+    layers = [OmegaConf.load(file) for file in files if file.is_file()]
+    plain = OmegaConf.to_container(OmegaConf.merge(*layers, OmegaConf.from_dotlist(list(overrides))))
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
     task = get_task(args.task)
     output = args.output or ROOT / "bases" / task.name
     began = time.monotonic()
-    make_base(task, read_recipe(parse_overrides(overrides)), args.seed, output)
+    make_base(task, read_recipe(task, parse_overrides(overrides)), args.seed, output)
     print(f"base policy of {task.name}: {output} ({time.monotonic() - began:.0f} s, {torch.get_num_threads()} threads)")
 
 
