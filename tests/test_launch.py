@@ -37,7 +37,7 @@ def test_a_dry_run_shows_recipe_batch_and_command_and_writes_nothing(capsys, qui
     launch.main(["--dry_run", "--output_dir", str(tmp_path / "run"), "--learning_rate", "1e-6"])
     recipe, notes = shown(capsys)
     assert recipe["learning_rate"] == 1e-6 and recipe["task"] == "clevr_math" and recipe["method"] == "ekipl"
-    assert notes[0] == "batch: 1 processes x 16 prompts x G = 8 candidates"
+    assert notes[0] == "batch: 1 processes x 8 prompts x G = 8 candidates"
     assert notes[1].endswith(f"grpo.py --config {tmp_path / 'run' / 'recipe.yaml'}") and "HF_HUB_OFFLINE=1" in notes[1]
     assert notes[2:] == ["missing: nothing"]
     assert quiet_machine == [] and list(tmp_path.iterdir()) == []
