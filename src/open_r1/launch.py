@@ -99,6 +99,8 @@ def run_environment(recipe: dict[str, Any], processes: int) -> dict[str, str]:
     environment = {"TOKENIZERS_PARALLELISM": "false"}
     if recipe["model"] == "tiny":
         environment["HF_HUB_OFFLINE"] = "1"  # a tiny run downloads nothing
+        # Two threads gain nothing on tensors this small and crawl when anything else runs (docs/LOG.md).
+        environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
     if "wandb" not in str(recipe.get("report_to")):
         environment["WANDB_MODE"] = os.environ.get("WANDB_MODE", "disabled")
     if recipe.get("use_cpu") and processes > 1:

@@ -43,7 +43,7 @@ def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Pa
     """Pre-train the tiny base policy of `task` and save it in half precision to `output`; same seed, same weights."""
     set_seed(seed)
     data = ROOT / "data" / f"{task.name}-base"
-    rows = base_rows(task, data, {"base": recipe.pop("rows"), "id": 500}, seed=recipe.pop("data_seed"))
+    rows = base_rows(task, data, {"base": recipe.pop("rows")}, seed=recipe.pop("data_seed"))
     processor = build_processor((text for row in rows for text in (row.problem, row.cot or "", row.answer)), task)
     model = build_model(processor, seed)
     config = SFTConfig(output_dir=str(output), seed=seed, **recipe)
