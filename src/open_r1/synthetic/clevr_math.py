@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from open_r1.synthetic.clevr_scene import COLOURS, Scene, Thing, arrange, draw_things
+from open_r1.synthetic.clevr_scene import Scene, Thing, arrange, draw_things
+from open_r1.synthetic.render import COLOURS
 from open_r1.synthetic.sample import RIGHT, Procedure, Sample, Size
 
 SYNONYMS: dict[str, tuple[str, ...]] = {  # how a question may say an attribute; other words stand for themselves

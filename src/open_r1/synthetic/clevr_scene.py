@@ -14,22 +14,12 @@ from typing import cast
 import numpy as np
 from PIL.Image import Image
 
-from open_r1.synthetic.render import Camera, Material, Shape, Solid, corners, project, render
+from open_r1.synthetic.render import COLOURS, Camera, Material, Shape, Solid, corners, project, render
 from open_r1.synthetic.sample import Size
 from open_r1.synthetic.vehicles import VEHICLES, vehicle
 
 SHAPES = ("cube", "sphere", "cylinder")
 MATERIALS: tuple[Material, ...] = ("rubber", "metal")
-COLOURS = {  # CLEVR's eight
-    "gray": (87, 87, 87),
-    "red": (173, 35, 35),
-    "blue": (42, 75, 215),
-    "green": (29, 105, 20),
-    "brown": (129, 74, 25),
-    "purple": (129, 38, 192),
-    "cyan": (41, 208, 208),
-    "yellow": (255, 238, 51),
-}
 PICTURE: dict[Size, tuple[int, int]] = {"tiny": (84, 84), "full": (320, 240)}  # width, height in pixels
 THINGS: dict[Size, tuple[int, int]] = {"tiny": (3, 5), "full": (3, 10)}  # fewest and most in a scene
 

@@ -17,6 +17,16 @@ Vector = tuple[float, float, float]
 Shape = Literal["cube", "sphere", "cylinder"]
 Material = Literal["rubber", "metal", "glass"]
 
+COLOURS = {  # CLEVR's eight, which TRANCE took over
+    "gray": (87, 87, 87),
+    "red": (173, 35, 35),
+    "blue": (42, 75, 215),
+    "green": (29, 105, 20),
+    "brown": (129, 74, 25),
+    "purple": (129, 38, 192),
+    "cyan": (41, 208, 208),
+    "yellow": (255, 238, 51),
+}
 GROUND = (214, 214, 210)
 _LIGHT = np.array([0.42, -0.50, 0.76], np.float32)  # unit vector towards the key light: front left, above
 _CORNERS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32)

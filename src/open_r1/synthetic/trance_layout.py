@@ -9,19 +9,9 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
-from open_r1.synthetic.render import Camera, Material, Shape, Solid, Vector, render
+from open_r1.synthetic.render import COLOURS, Camera, Material, Shape, Solid, Vector, render
 from open_r1.synthetic.sample import Size
 
-RGB = {
-    "gray": (87, 87, 87),
-    "red": (173, 35, 35),
-    "blue": (42, 75, 215),
-    "green": (29, 105, 20),
-    "brown": (129, 74, 25),
-    "purple": (129, 38, 192),
-    "cyan": (41, 208, 208),
-    "yellow": (255, 238, 51),
-}
 DIRECTIONS = {
     "front": (-1, 0),
     "behind": (1, 0),
@@ -35,7 +25,7 @@ DIRECTIONS = {
 ATTRIBUTES = {  # in the order in which a question names them
     "shape": ("cube", "sphere", "cylinder"),
     "size": ("small", "medium", "large"),
-    "color": tuple(RGB),
+    "color": tuple(COLOURS),
     "material": ("rubber", "metal", "glass"),
 }
 FUNCTIONS = {  # what change_<name>(id, value) takes, in the order in which an answer lists one object's changes
@@ -154,4 +144,4 @@ def picture(things: list[Thing], layout: Layout, view: str) -> Image:
 
 def _solid(thing: Thing, layout: Layout) -> Solid:
     half = layout.half(thing)
-    return Solid(thing.shape, layout.centre(thing), (half, half, half), thing.yaw, RGB[thing.color], thing.material)
+    return Solid(thing.shape, layout.centre(thing), (half, half, half), thing.yaw, COLOURS[thing.color], thing.material)
