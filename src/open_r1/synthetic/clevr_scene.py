@@ -14,7 +14,7 @@ from typing import cast
 import numpy as np
 from PIL.Image import Image
 
-from open_r1.synthetic.render import COLOURS, Camera, Material, Shape, Solid, corners, project, render
+from open_r1.synthetic.render import COLOURS, Camera, Material, Shape, Solid, corners, plain_to_see, project, render
 from open_r1.synthetic.sample import Size
 from open_r1.synthetic.vehicles import VEHICLES, vehicle
 
@@ -150,20 +150,8 @@ def _height(thing: Thing, size: Size) -> float:
     return 2 * _RADIUS[size][thing.size] * _SLIM[size][thing.shape]
 
 
-def _colour(thing: Thing, size: Size) -> tuple[int, int, int]:
-    """The paint: in tiny pictures polished metal is half white and rubber darker.
-
-    Seven pixels of highlight are enough for a person; a tiny policy stayed at guessing the material by them.
-    """
-    red, green, blue = COLOURS[thing.colour]
-    if size == "full":
-        return red, green, blue
-    keep, add = (0.5, 128) if thing.material == "metal" else (0.75, 0)
-    return round(keep * red + add), round(keep * green + add), round(keep * blue + add)
-
-
 def _body(thing: Thing, x: float, y: float, yaw: float, size: Size) -> tuple[Solid, ...]:
-    colour = _colour(thing, size)
+    colour = COLOURS[thing.colour] if size == "full" else plain_to_see(COLOURS[thing.colour], thing.material)
     if thing.shape in VEHICLES:
         subtype = thing.subtype or VEHICLES[thing.shape][0]
         return tuple(vehicle(subtype, x, y, _VEHICLE[size][thing.size], yaw, colour, thing.material))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from PIL.Image import Image
 
-from open_r1.synthetic.render import COLOURS, Camera, Material, Shape, Solid, Vector, render
+from open_r1.synthetic.render import COLOURS, Camera, Material, Shape, Solid, Vector, plain_to_see, render
 from open_r1.synthetic.sample import Size
 
 DIRECTIONS = {
@@ -67,6 +67,7 @@ class Layout:
     radii: dict[str, float]  # world units
     cube: float  # half edge of a cube, in radii
     yaw: float  # objects are turned by at most this much, radians
+    plain: bool  # each object starts in a color of its own, and its material shows in its paint
     cameras: dict[str, Camera]
 
     def place(self, thing: Thing) -> tuple[float, float]:
@@ -107,6 +108,7 @@ LAYOUTS: dict[Size, Layout] = {
         radii={"small": 0.3, "medium": 0.6, "large": 0.9},
         cube=1 / math.sqrt(2),
         yaw=math.pi,
+        plain=False,
         cameras={
             "centre": Camera((9.481, 0.0, 6.344)),
             "left": Camera((7.481, -6.508, 6.344)),
@@ -127,6 +129,7 @@ LAYOUTS: dict[Size, Layout] = {
         radii={"small": 0.48, "medium": 0.67, "large": 0.86},
         cube=0.75,
         yaw=0.3,
+        plain=True,
         cameras={
             "centre": _tiny_camera(0.0, (-0.975 / math.sin(math.pi / 3), 0.975, 0.0)),
             "left": _tiny_camera(-41.0, (0.0, 0.0, 0.5)),
@@ -144,4 +147,7 @@ def picture(things: list[Thing], layout: Layout, view: str) -> Image:
 
 def _solid(thing: Thing, layout: Layout) -> Solid:
     half = layout.half(thing)
-    return Solid(thing.shape, layout.centre(thing), (half, half, half), thing.yaw, COLOURS[thing.color], thing.material)
+    colour = COLOURS[thing.color]
+    if layout.plain:
+        colour = plain_to_see(colour, thing.material)
+    return Solid(thing.shape, layout.centre(thing), (half, half, half), thing.yaw, colour, thing.material)

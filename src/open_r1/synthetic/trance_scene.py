@@ -102,13 +102,17 @@ def _draw_things(rng: random.Random, layout: Layout, changes: list[Change], coun
         crosses = any(change.function == "position" for change in own) and rng.random() < layout.crossing
         for _ in range(TRIES):
             thing = _draw_thing(rng, layout, own)
-            alike = any(sum(map(str.__ne__, thing.attributes, t.attributes)) < 2 for t in things)
+            alike = any(_alike(thing, other, layout) for other in things)
             if not alike and _in_view(layout, thing, own, crosses) and follows_rules([*things, thing], layout):
                 things.append(thing)
                 break
         else:
             return []
     return things
+
+
+def _alike(a: Thing, b: Thing, layout: Layout) -> bool:
+    return (layout.plain and a.color == b.color) or sum(map(str.__ne__, a.attributes, b.attributes)) < 2
 
 
 def _draw_thing(rng: random.Random, layout: Layout, own: list[Change]) -> Thing:
