@@ -115,7 +115,9 @@ def make_runs(jobs: Sequence[Job], at_once: int, deadline_s: float) -> dict[Job,
     for job in missing.values():
         job.put_aside()
     commands = {name: job.command for name, job in missing.items()}
-    with tqdm(total=len(jobs), initial=len(jobs) - len(missing), desc=jobs[0].study, unit="run") as bar:
+    often_s = 1.0 if sys.stderr.isatty() else 60.0  # a log file gets a line a minute
+    done = len(jobs) - len(missing)
+    with tqdm(total=len(jobs), initial=done, desc=jobs[0].study, unit="run", mininterval=often_s, miniters=0) as bar:
         failed = run_side_by_side(commands, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
     for name, job in missing.items():
         if not (job.folder / "summary.json").is_file():

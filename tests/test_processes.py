@@ -20,7 +20,7 @@ def test_a_late_command_is_stopped_with_what_it_started(tmp_path):
 
 def test_nothing_runs_on_when_the_study_is_interrupted(tmp_path):
     class Interrupted(tqdm):
-        def refresh(self, *args, **kwargs):
+        def update(self, n=1):
             raise KeyboardInterrupt
 
     long = Command(("sh", "-c", "sleep 1; touch late"), tmp_path / "long.log")

@@ -99,6 +99,16 @@ def test_other_settings_for_the_same_folder_are_refused(written):
         write_dataset("geomath", written, "tiny", 2, COUNTS)
 
 
+def test_data_of_another_generator_version_are_refused_and_a_run_looks_for_its_own_elsewhere(written, monkeypatch):
+    mine = write.own_folder("geomath", "tiny", COUNTS)
+    monkeypatch.setattr(write, "generator_version", lambda: "0badc0de")
+    with pytest.raises(UserError, match=r"holds synthetic data with generator [0-9a-f]{8} \(asked for: 0badc0de\)"):
+        write_dataset("geomath", written, "tiny", 1, COUNTS)
+    assert (
+        write.own_folder("geomath", "tiny", COUNTS).name == "geomath-tiny-12train-6id-5ood-9base-0badc0de" != mine.name
+    )
+
+
 def test_a_folder_with_other_things_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"is not empty and has no synthetic\.json"):

@@ -30,7 +30,7 @@ from open_r1.schema import Row, UserError
 from open_r1.settings import ExternalModelConfig
 from open_r1.summary import SetResult, pool, print_table, write_summary
 from open_r1.synthetic.sample import Size
-from open_r1.synthetic.write import write_dataset
+from open_r1.synthetic.write import own_folder, write_dataset
 from open_r1.tasks import Task, get_task
 from open_r1.trainer import EKIPLTrainer, Grade, reward_functions
 from open_r1.utils.loading import load_policy
@@ -52,9 +52,10 @@ def prepare_data(config: EKIPLConfig, task: Task, state: PartialState) -> tuple[
     folder = config.data_path
     if not folder:
         counts = {"train": config.num_train_rows or 2000} | dict.fromkeys(task.test_files, config.num_test_rows or 300)
-        folder = str(ROOT / "data" / f"{task.name}-{config.data_size}-{'-'.join(str(n) for n in counts.values())}")
+        size = cast(Size, config.data_size)
+        folder = str(own_folder(task.name, size, counts))
         if state.is_main_process:
-            write_dataset(task.name, Path(folder), cast(Size, config.data_size), 0, counts)
+            write_dataset(task.name, Path(folder), size, 0, counts)
         state.wait_for_everyone()
     load = functools.partial(load_rows, task, folder, skip_bad_rows=config.skip_bad_rows)
     train = load("train").rows[: config.num_train_rows]

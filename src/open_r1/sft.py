@@ -25,14 +25,16 @@ from open_r1.prompts import to_dataset
 from open_r1.recipe import RECIPES, parse_overrides
 from open_r1.rows import load_rows
 from open_r1.schema import Row, UserError
-from open_r1.synthetic.write import write_dataset
+from open_r1.synthetic.write import own_folder, write_dataset
 from open_r1.tasks import Task, get_task
 from open_r1.utils.provenance import ROOT
 from open_r1.utils.tiny import build_model, build_processor
 
 
-def base_rows(task: Task, data: Path, counts: dict[str, int], seed: int) -> list[Row]:
-    """Write (or reuse) the synthetic set and return its pre-training rows, each from some procedure."""
+def base_rows(task: Task, count: int, seed: int) -> list[Row]:
+    """Write (or reuse) `count` synthetic pre-training rows, each from some procedure, and return them."""
+    counts = {"base": count}
+    data = own_folder(task.name, "tiny", counts)
     write_dataset(task.name, data, "tiny", seed, counts)
     files = sorted((data / "train_jsons" / "base").glob("*.json"))
     assert len(files) == 1, files
@@ -42,8 +44,7 @@ def base_rows(task: Task, data: Path, counts: dict[str, int], seed: int) -> list
 def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Path:
     """Pre-train the tiny base policy of `task` and save it in half precision to `output`; same seed, same weights."""
     set_seed(seed)
-    data = ROOT / "data" / f"{task.name}-base"
-    rows = base_rows(task, data, {"base": recipe.pop("rows")}, seed=recipe.pop("data_seed"))
+    rows = base_rows(task, recipe.pop("rows"), seed=recipe.pop("data_seed"))
     processor = build_processor((text for row in rows for text in (row.problem, row.cot or "", row.answer)), task)
     model = build_model(processor, seed)
     config = SFTConfig(output_dir=str(output), seed=seed, **recipe)

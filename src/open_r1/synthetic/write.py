@@ -7,11 +7,12 @@ a set is drawn from its own random stream, so the files do not depend on the num
 stream. Everything is written aside and renamed, so a folder is either whole or not there.
 """
 
+import functools
+import hashlib
 import json
 import multiprocessing
 import shutil
 import textwrap
-from functools import partial
 from pathlib import Path
 
 from filelock import FileLock
@@ -24,14 +25,30 @@ from open_r1.synthetic.rows import BASE, Job, make_row, make_sample
 from open_r1.synthetic.sample import SIZES, Size
 from open_r1.tasks import Task, get_task
 from open_r1.utils.names import unknown_name
+from open_r1.utils.provenance import ROOT
 
 MANIFEST = "synthetic.json"
 NUMBERS = {"trance": "A1-", "geomath": "A2-", "clevr_math": "A3-"}  # what the real training files' names begin with
 COLUMNS, TILE, LINE = 4, 360, 17  # rows side by side in a contact sheet; pixels: width of a row, height of a line
 
 
+@functools.cache
+def generator_version() -> str:
+    """A short digest of the generators' source: other code draws other pictures from the same seed."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
+
+
+def own_folder(task: str, size: Size, counts: dict[str, int]) -> Path:
+    """Where a run keeps the synthetic data it makes for itself; another version of the generators has another."""
+    rows = "-".join(f"{count}{split}" for split, count in counts.items())
+    return ROOT / "data" / f"{task}-{size}-{rows}-{generator_version()}"
+
+
 def write_dataset(task: str, folder: Path, size: Size, seed: int, counts: dict[str, int], workers: int = 2) -> None:
-    """Write `counts[set]` rows of each set of `task` below `folder`; a folder with the same settings is left as it is.
+    """Write `counts[set]` rows of each set of `task` below `folder`.
+
+    A folder with the same settings, made by the same version of the generators, is left as it is.
 
     Args:
         task: name of the task.
@@ -46,7 +63,7 @@ def write_dataset(task: str, folder: Path, size: Size, seed: int, counts: dict[s
     """
     known = get_task(task)
     _check(known, size, counts, workers)
-    settings = {"task": task, "size": size, "seed": seed, "counts": counts}
+    settings = {"task": task, "size": size, "seed": seed, "counts": counts, "generator": generator_version()}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if not _reusable(folder, settings):
@@ -116,7 +133,7 @@ def set_file(task: Task, split: str) -> str:
 
 def _make_all(jobs: list[Job], workers: int, title: str) -> list[dict]:
     """Make the rows of `jobs`, in their order, with a progress bar."""
-    bar = partial(tqdm, total=len(jobs), desc=title, unit="row", mininterval=1.0)
+    bar = functools.partial(tqdm, total=len(jobs), desc=title, unit="row", mininterval=1.0)
     if workers == 1:
         return list(bar(map(make_row, jobs)))
     with multiprocessing.Pool(workers) as pool:

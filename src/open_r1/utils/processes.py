@@ -40,7 +40,7 @@ def run_side_by_side(
                 name = waiting.pop(0)
                 running[name] = (_start(commands[name], cwd), time.monotonic() + deadline_s)
             time.sleep(POLL_S)
-            bar.refresh()
+            bar.update(0)  # redraws as often as the bar's mininterval allows
             for name, (process, deadline) in list(running.items()):
                 late = time.monotonic() > deadline
                 if process.poll() is None and not late:
