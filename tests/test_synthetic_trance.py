@@ -193,7 +193,7 @@ def test_procedures_on_a_scene_worked_by_hand():
     changes = [Change("color", 0, "cyan"), Change("position", 1, "behind_right")]
     after = apply(apply(before, changes[0]), changes[1])
     procedures = reason(before, after, changes, LAYOUTS["tiny"])
-    assert procedures[RIGHT].cot == "compare; 0 0 0 > 0 0 cube small cyan metal; 1 1 1 > 2 2 sphere large blue glass"
+    assert procedures[RIGHT].cot == "compare; 0 OLD0 0 0 > 0 0 cube small cyan metal; 1 OLD1 1 1 > 2 2 sphere large blue glass"
     assert {name: procedure.answer for name, procedure in procedures.items()} == {
         "right": "change_color(0, cyan), change_position(1, behind_right)",
         "undo": "change_color(0, red), change_position(1, front_left)",

@@ -86,19 +86,22 @@ def reason(before: list[Thing], after: list[Thing], changes: list[Change], layou
 
 
 def _seen(object_id: int, before: Thing, after: Thing, layout: Layout) -> str:
-    """Say where a thing was and is, as row and column counted from the far left, and what it looks like at the end.
+    """Say what a thing looked like, where it was and is (row and column from the far left), and what it looks like now.
+
+    The first look is in the question; saying it again brings it next to the places that are searched by it, which a
+    tiny policy needs (docs/LOG.md).
 
     >>> before = Thing("cube", "small", "red", "glass", x=-10, y=0, yaw=0)
     >>> after = Thing("cube", "small", "red", "metal", x=0, y=10, yaw=0)
     >>> _seen(1, before, after, LAYOUTS["tiny"])
-    '1 0 1 > 1 2 cube small red metal'
+    '1 cube small red glass 0 1 > 1 2 cube small red metal'
     """
     cells = [
         f"{(thing.x + layout.visible) // STEP} {(thing.y + layout.visible) // STEP}" if layout.sees(thing) else "unseen"
         for thing in (before, after)
     ]
     look = f" {' '.join(after.attributes)}" if layout.sees(after) else ""
-    return f"{object_id} {cells[0]} > {cells[1]}{look}"
+    return f"{object_id} {' '.join(before.attributes)} {cells[0]} > {cells[1]}{look}"
 
 
 def _undo(change: Change, before: Thing) -> Change:

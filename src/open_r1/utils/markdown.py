@@ -9,19 +9,23 @@ COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator
 
 
 def verdict(value: float, target: str | None) -> str:
-    """Say whether `value` reaches a target, and by how much it does not.
+    """Say whether `value` reaches a target ("and" joins two), and by how much it does not.
 
-    >>> verdict(7.5, ">= 10")
+    >>> verdict(7.5, ">= 10 and <= 50")
     'not reached: 2.5 short of >= 10'
     """
     if target is None:
         return ""
-    sign, _, number = target.partition(" ")
-    if sign not in COMPARE:
-        raise UserError(f"target '{target}' cannot be read: a target is one of {', '.join(COMPARE)}, a space, a number")
-    if COMPARE[sign](value, float(number)):
-        return f"reached ({target})"
-    return f"not reached: {number_text(abs(float(number) - value))} {'short of' if '>' in sign else 'above'} {target}"
+    for part in target.split(" and "):
+        sign, _, number = part.partition(" ")
+        if sign not in COMPARE:
+            raise UserError(
+                f"target '{part}' cannot be read: a target is one of {', '.join(COMPARE)}, a space, a number"
+            )
+        if not COMPARE[sign](value, float(number)):
+            missing = number_text(abs(float(number) - value))
+            return f"not reached: {missing} {'short of' if '>' in sign else 'above'} {part}"
+    return f"reached ({target})"
 
 
 def number_text(value: float) -> str:
