@@ -27,7 +27,7 @@ option = $(if $($(2)),--$(1) "$($(2))")
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|grpo SEED MODEL_PATH DATA_PATH OUTPUT"
+	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|ekipl_plus|grpo SEED MODEL_PATH DATA_PATH OUTPUT"
 	@echo '  DRY_RUN=1 shows a run without starting it; ARGS="--learning_rate 1e-6" overrides any setting.'
 
 install: $(STAMP)  ## make .venv with everything in setup.py (again only when setup.py changes)

@@ -39,6 +39,15 @@ def test_the_defaults_that_the_rules_assume_are_trl_s():
         ({"model": "3b"}, "unknown model '3b'"),
         ({"method": "ekip"}, "did you mean 'ekipl'"),
         ({"selection": "top-g"}, "did you mean 'top_g'"),
+        ({"advantage_baseline": "polcy"}, "did you mean 'policy'"),
+        ({"max_external": 9}, "a group holds 0 to num_generations = 8"),
+        (
+            {"max_external": 1, "num_policy_samples": 4, "external_models": [ONE], "external_required": True},
+            "together fewer than num_generations (G) = 8",
+        ),
+        ({"num_external_samples": 0}, "num_external_samples is 0; it must be at least 1"),
+        ({"advantage_baseline": "pool", "scale_rewards": "batch"}, "scale_rewards is 'batch' with advantage_baseline"),
+        ({"advantage_baseline": "pool", "reward_weights": [1.0, 2.0]}, "set advantage_baseline to kept"),
         ({"prompt_kind": "reason"}, "did you mean 'reasoning'"),
         ({"grader_setting": "ful"}, "valid: exact, tolerant"),
         ({"accelerate_config": "zero1"}, "did you mean 'zero"),
@@ -121,6 +130,8 @@ def test_the_configuration_fills_in_what_was_left_empty(tmp_path):
     assert (config.grader_setting, config.eval_setting) == ("full", "partial")
     assert config.num_policy_samples == 8 and [model.n for model in config.teachers] == [8, 3]
     assert config.pool_size == 8 + 8 + 3
+    few = EKIPLConfig(output_dir=str(tmp_path), external_models=[ONE], num_external_samples=1, **CPU)
+    assert few.pool_size == 8 + 1
     plain = EKIPLConfig(output_dir=str(tmp_path), **CPU)
     assert plain.eval_setting == "exact" and plain.pool_size == plain.num_generations == 8
 

@@ -42,6 +42,12 @@ def test_ekipl_and_its_baseline_differ_in_exactly_the_external_models(task, mode
     assert grpo["external_models"] == [] and len(ekipl["external_models"]) == 2
 
 
+@pytest.mark.parametrize(("task", "model"), CASES)
+def test_ekipl_plus_differs_from_the_papers_rule_in_exactly_how_the_group_is_chosen(task, model):
+    ekipl, plus = (merge_recipe(task, model, method) for method in ("ekipl", "ekipl_plus"))
+    assert different(ekipl, plus) == {"method", "selection"}
+
+
 @pytest.mark.parametrize("model", MODEL_BILLIONS)
 def test_recipes_of_one_model_differ_between_tasks_only_where_the_paper_says_so(model):
     first, *others = (read_yaml(RECIPES / "tasks" / task / f"{model}.yaml") for task in TASKS)

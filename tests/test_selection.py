@@ -1,15 +1,26 @@
-"""Selection: hand-made ties, laws of top-G, the reference advantages, and the numbers that docs/METHOD.md quotes."""
+"""Selection: hand-made ties, laws of the rules, advantages by hand, and the numbers that docs/METHOD.md quotes."""
 
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from open_r1.selection import SELECTIONS, group_advantages, is_dead, tied_at_cut, top_g
+from open_r1.selection import (
+    BASELINES,
+    SELECTIONS,
+    baseline_advantages,
+    group_advantages,
+    is_dead,
+    max_variance,
+    ranking,
+    tied_at_cut,
+    top_g,
+)
 
 NAN = float("nan")
 POOL = st.lists(st.tuples(st.sampled_from([0.0, 0.25, 1.0, 1.5, 2.0]), st.booleans()), min_size=1, max_size=24)
@@ -62,15 +73,17 @@ def test_the_kept_are_distinct_members_of_the_pool_with_the_g_largest_rewards(po
     assert sorted(rewards_K[i] for i in kept_G) == sorted(rewards_K)[-G:]
 
 
-@given(pools(), st.randoms(use_true_random=False))
-def test_shuffling_samples_changes_no_sources_kept_rewards(pool, random):
+@pytest.mark.parametrize("rule", SELECTIONS.values(), ids=SELECTIONS)
+@given(pool=pools(), random=st.randoms(use_true_random=False), cap=st.integers(0, 24))
+def test_shuffling_samples_changes_no_sources_kept_rewards(rule, pool, random, cap):
     rewards_K, external_K, G = pool
+    assume(external_K.count(False) + cap >= G)
     order = list(range(len(rewards_K)))
     random.shuffle(order)
 
     def kept(order):
         rewards, external = [rewards_K[i] for i in order], [external_K[i] for i in order]
-        return Counter((external[i], rewards[i]) for i in top_g(rewards, external, G))
+        return Counter((external[i], rewards[i]) for i in rule(rewards, external, G, cap))
 
     assert kept(order) == kept(range(len(rewards_K)))
 
@@ -78,18 +91,91 @@ def test_shuffling_samples_changes_no_sources_kept_rewards(pool, random):
 @given(pools())
 def test_no_external_candidate_is_kept_while_an_equal_policy_candidate_is_left_out(pool):
     rewards_K, external_K, G = pool
+    for rule in SELECTIONS.values():
+        kept = set(rule(rewards_K, external_K, G).tolist())
+        left_policy = {r for i, r in enumerate(rewards_K) if i not in kept and not external_K[i]}
+        assert left_policy.isdisjoint(rewards_K[i] for i in kept if external_K[i])
     kept = set(top_g(rewards_K, external_K, G).tolist())
     best_left_policy = max((r for i, r in enumerate(rewards_K) if i not in kept and not external_K[i]), default=-1)
     assert all(rewards_K[i] > best_left_policy for i in kept if external_K[i])
 
 
-@given(st.lists(st.floats(allow_nan=True), min_size=1, max_size=16))
-def test_a_policy_only_pool_of_g_is_left_as_it_is(rewards_K):
-    assert top_g(rewards_K, [False] * len(rewards_K), len(rewards_K)).tolist() == list(range(len(rewards_K)))
+@pytest.mark.parametrize("rule", SELECTIONS.values(), ids=SELECTIONS)
+@given(rewards_K=st.lists(st.just(NAN) | st.floats(0, 2), min_size=1, max_size=16))
+def test_a_policy_only_pool_of_g_is_left_as_it_is(rule, rewards_K):
+    assert rule(rewards_K, [False] * len(rewards_K), len(rewards_K)).tolist() == list(range(len(rewards_K)))
 
 
 def test_the_papers_rule_is_found_by_name():
     assert SELECTIONS["top_g"] is top_g
+
+
+def test_the_group_of_largest_variance_keeps_both_ends_and_policy_candidates_at_equal_variance():
+    policy, teacher = False, True
+    # three right and five wrong suffice of the policy's: 4 right, 4 wrong need one right reply of the teacher's
+    rewards, who = [2, 2, 2, 0, 0, 0, 0, 0] + [2] * 8, [policy] * 8 + [teacher] * 8
+    assert max_variance(rewards, who, 8).tolist() == [0, 1, 2, 3, 4, 5, 6, 8]
+    assert max_variance([0, 0, 2, 2, 2], [policy] * 3 + [teacher] * 2, 4).tolist() == [0, 1, 2, 3]
+    # two against one either way: with as many external candidates, more of the best; equal ones in sample order
+    assert max_variance([0, 0, 2, 2], [policy] * 4, 3).tolist() == [0, 2, 3]
+
+
+def test_at_most_max_external_external_candidates_are_kept():
+    policy, teacher = False, True
+    rewards, who = [0, 0, 0, 0, 2, 2, 2, 2], [policy] * 4 + [teacher] * 4
+    assert top_g(rewards, who, 4, 1).tolist() == max_variance(rewards, who, 4, 1).tolist() == [0, 1, 2, 4]
+    assert top_g(rewards, who, 4, 0).tolist() == max_variance(rewards, who, 4, 0).tolist() == [0, 1, 2, 3]
+    assert top_g(rewards, who, 4, 4).tolist() == [4, 5, 6, 7]
+    with pytest.raises(ValueError, match="4 of the policy and 1 external"):
+        top_g(rewards, who, 6, 1)
+
+
+@st.composite
+def capped_pools(draw):
+    """Up to 12 candidates with unscored ones, a G and a limit that the pool can meet."""
+    pool = draw(st.lists(st.tuples(st.sampled_from([NAN, 0.0, 0.3, 1.0, 2.0]), st.booleans()), min_size=1, max_size=12))
+    rewards_K, external_K = [r for r, _ in pool], [e for _, e in pool]
+    G, cap = draw(st.integers(1, len(pool))), draw(st.integers(0, len(pool)))
+    assume(external_K.count(False) + cap >= G)
+    return rewards_K, external_K, G, cap
+
+
+@given(capped_pools())
+def test_no_group_that_is_allowed_has_more_scored_candidates_or_a_larger_variance(pool):
+    rewards_K, external_K, G, cap = pool
+
+    def worth(kept):
+        scored = [rewards_K[i] for i in kept if not np.isnan(rewards_K[i])]
+        return len(scored), round(float(np.var(scored)), 9) if scored else 0.0
+
+    kept = max_variance(rewards_K, external_K, G, cap).tolist()
+    groups = (g for g in combinations(range(len(rewards_K)), G) if sum(external_K[i] for i in g) <= cap)
+    assert len(set(kept)) == G and sum(external_K[i] for i in kept) <= cap
+    assert worth(kept) == max(worth(group) for group in groups)
+
+
+@given(capped_pools())
+def test_no_group_that_is_allowed_has_more_scored_candidates_or_a_larger_sum(pool):
+    rewards_K, external_K, G, cap = pool
+
+    def worth(kept):
+        return sum(not np.isnan(rewards_K[i]) for i in kept), round(float(np.nansum([rewards_K[i] for i in kept])), 9)
+
+    kept = top_g(rewards_K, external_K, G, cap).tolist()
+    groups = (g for g in combinations(range(len(rewards_K)), G) if sum(external_K[i] for i in g) <= cap)
+    assert len(set(kept)) == G and sum(external_K[i] for i in kept) <= cap
+    assert worth(kept) == max(worth(group) for group in groups)
+
+
+@given(pools())
+def test_a_group_of_largest_variance_is_dead_only_where_the_whole_pool_is(pool):
+    rewards_K, external_K, G = pool
+    assume(G > 1)
+    assert is_dead(np.array(rewards_K)[max_variance(rewards_K, external_K, G)]) == is_dead(rewards_K)
+
+
+def test_the_ranking_goes_from_the_best_to_the_worst():
+    assert ranking([0, 2, NAN, 2], [False, True, False, False]).tolist() == [3, 1, 0, 2]
 
 
 def test_a_group_is_dead_when_its_scored_rewards_are_equal():
@@ -116,6 +202,26 @@ def test_dead_single_and_unscored_candidates_get_no_advantage():
     assert group_advantages([2, 2, 2]).tolist() == [0, 0, 0]
     assert group_advantages([2]).tolist() == [0]
     np.testing.assert_allclose(group_advantages([0, NAN, 2], eps=0), [-(0.5**0.5), 0, 0.5**0.5])
+
+
+def test_the_mean_may_be_the_pool_s_or_the_policy_s():
+    rewards, external, kept = [0, 0, 0, 2, 2, 2, 2, 2], [False] * 4 + [True] * 4, [4, 5, 6, 7]
+    std = np.std(rewards, ddof=1) + 1e-4  # 1.0351
+    assert baseline_advantages("kept", rewards, external, kept).tolist() == [0, 0, 0, 0]  # a dead group
+    np.testing.assert_allclose(baseline_advantages("pool", rewards, external, kept), [(2 - 1.25) / std] * 4)
+    np.testing.assert_allclose(baseline_advantages("policy", rewards, external, kept), [(2 - 0.5) / std] * 4)
+    np.testing.assert_allclose(baseline_advantages("policy", rewards, external, kept, scaled=False), [1.5] * 4)
+    np.testing.assert_allclose(baseline_advantages("kept", rewards, external, [2, 3], scaled=False), [-1, 1])
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+@given(pool=pools())
+def test_an_all_equal_pool_teaches_nothing_and_no_advantage_explodes(baseline, pool):
+    rewards_K, external_K, G = pool
+    kept_G = top_g(rewards_K, external_K, G)
+    advantages_G = baseline_advantages(baseline, rewards_K, external_K, kept_G)
+    assert not advantages_G.any() or not is_dead(rewards_K)
+    assert np.abs(advantages_G).max() <= 2 * len(rewards_K) ** 0.5  # a spread of d has std >= d / sqrt(2 K)
 
 
 def dead_shares(policy, teacher, n=8):

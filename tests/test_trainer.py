@@ -58,7 +58,9 @@ def config(output: Path, **changes) -> GRPOConfig:
     return GRPOConfig(**(values | changes))
 
 
-def make_trainer(tiny_folder, counting_data, output, teachers: Sequence[Teacher] = (), N=None, score=grade, **changes):
+def make_trainer(
+    tiny_folder, counting_data, output, teachers: Sequence[Teacher] = (), N=None, score=grade, rules=None, **changes
+):
     model, processor = load_policy(str(tiny_folder))
     rows = rows_of(counting_data)
     return EKIPLTrainer(
@@ -73,6 +75,7 @@ def make_trainer(tiny_folder, counting_data, output, teachers: Sequence[Teacher]
         external=ExternalPool(teachers) if teachers else None,
         external_deadline_s=5.0,
         num_policy_samples=N,
+        **(rules or {}),
         callbacks=[JsonLinesCallback(output / "metrics.jsonl", 2)],
     )
 
@@ -148,6 +151,37 @@ def test_a_group_of_nothing_but_right_teachers_is_dead(tiny_folder, counting_dat
     assert metrics["kept_share/teacher"] == 1.0 and metrics["dead_groups/after"] == 1.0
     assert metrics["tied_at_cut"] == 2.0  # six tie for four places
     assert same(before, weights(trainer.model))
+
+
+@pytest.mark.parametrize(
+    ("rules", "share", "kept"),
+    [
+        ({"selection": "max_variance"}, 0.5, [2, 2, 0, 0]),
+        ({"max_external": 1}, 0.25, [2, 0, 0, 0]),
+        ({"advantage_baseline": "pool"}, 1.0, [2, 2, 2, 2]),
+        ({"advantage_baseline": "policy"}, 1.0, [2, 2, 2, 2]),
+    ],
+    ids=["max_variance", "max_external", "pool", "policy"],
+)
+def test_where_top_g_is_dead_each_remedy_moves_the_weights(tiny_folder, counting_data, tmp_path, rules, share, kept):
+    """Four policy samples that are never right, six teachers' that always are: top-G keeps right ones only."""
+    teachers = [Teacher(*[None] * 6)]
+    trainer = make_trainer(tiny_folder, counting_data, tmp_path, teachers, rules=rules, max_completion_length=64)
+    before, seen, plain = weights(trainer.model), [], trainer._compute_loss
+
+    def spy(model, inputs):
+        seen.append(sorted(inputs["advantages"].tolist()))
+        return plain(model, inputs)
+
+    trainer._compute_loss = spy
+    metrics = train(trainer)
+    assert metrics["kept_share/teacher"] == share and metrics["kept/reward"] == sum(kept) / 4
+    assert metrics["dead_groups/after"] == float(share == 1.0) and metrics["dead_groups/update"] == 0.0
+    std = 1.0328  # of four 0 and six 2
+    one = {"pool": [0.8 / std] * 4, "policy": [2.0 / std] * 4}.get(rules.get("advantage_baseline"))
+    one = one or [(r - sum(kept) / 4) / torch.tensor(kept).float().std().item() for r in kept]
+    assert seen[0] == pytest.approx(sorted(2 * one), abs=1e-3)  # two prompts
+    assert not same(before, weights(trainer.model))
 
 
 def test_equal_rewards_that_round_badly_are_still_exactly_dead(tiny_folder, counting_data, tmp_path):

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from open_r1 import recipe as recipes
+from open_r1.checks_method import check_group, external_samples
 from open_r1.schema import POLICY, UserError
-from open_r1.selection import SELECTIONS
+from open_r1.selection import BASELINES, SELECTIONS
 from open_r1.settings import DATA_SIZES, MODEL_BILLIONS, PROMPT_KINDS, PROVIDERS, ExternalModelConfig, Settings
 from open_r1.tasks import get_task
 from open_r1.utils.names import unknown_name
@@ -24,6 +25,9 @@ TRL_DEFAULTS = {
     "steps_per_generation": None,
     "generation_batch_size": None,
     "num_generations": 8,
+    "scale_rewards": "group",
+    "multi_objective_aggregation": "sum_then_normalize",
+    "reward_weights": None,
 }
 SHARES = ("accuracy", "correlation", "format_rate", "fail_rate")
 PYTHON_TYPES = {
@@ -52,6 +56,7 @@ def check_recipe(recipe: Mapping[str, Any], processes: int = 1) -> None:
     check_names(full)
     check_externals(full["external_models"])
     check_counts(full)
+    check_group(full)
     check_batch(full, processes)
 
 
@@ -78,6 +83,7 @@ def check_names(recipe: Mapping[str, Any]) -> None:
         ("data_size", DATA_SIZES),
         ("prompt_kind", PROMPT_KINDS),
         ("selection", SELECTIONS),
+        ("advantage_baseline", BASELINES),
         ("grader_setting", graders),
         ("eval_setting", graders),
     ):
@@ -129,13 +135,20 @@ def check_counts(recipe: Mapping[str, Any]) -> None:
     group = recipe["num_generations"]
     if group is None or group < 2:
         raise UserError(f"num_generations is {group}; a group needs 2 candidates to have an advantage; set 2 or more")
-    for key in ("num_policy_samples", "num_train_rows", "num_test_rows", "max_pixels", "eval_batch_size"):
+    for key in (
+        "num_policy_samples",
+        "num_external_samples",
+        "num_train_rows",
+        "num_test_rows",
+        "max_pixels",
+        "eval_batch_size",
+    ):
         if recipe[key] is not None and recipe[key] < 1:
             raise UserError(f"{key} is {recipe[key]}; it must be at least 1; leave it out for its default")
     if recipe["external_deadline_s"] <= 0:
         raise UserError(f"external_deadline_s is {recipe['external_deadline_s']}; it must be above 0; give seconds")
     samples = recipe["num_policy_samples"] or group
-    pool = samples + sum(model.get("n") or samples for model in recipe["external_models"])
+    pool = samples + external_samples(recipe)
     if group > pool:
         raise UserError(
             f"num_generations (G) is {group} but the pool holds K = {pool} candidates per prompt; G must be at most K;"

@@ -42,7 +42,8 @@ class EKIPLConfig(Settings, GRPOConfig):
     def teachers(self) -> list[ExternalModelConfig]:
         """The external models with their defaults filled in, in the recipe's order."""
         models = [ExternalModelConfig(**model) for model in self.external_models]
-        return [model if model.n else replace(model, n=self.num_samples) for model in models]
+        default = self.num_external_samples or self.num_samples
+        return [model if model.n else replace(model, n=default) for model in models]
 
     @property
     def pool_size(self) -> int:

@@ -130,6 +130,8 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         external_deadline_s=config.external_deadline_s,
         num_policy_samples=config.num_samples,
         selection=config.selection,
+        max_external=config.max_external,
+        advantage_baseline=config.advantage_baseline,
         callbacks=[JsonLinesCallback(Path(str(config.output_dir)) / "metrics.jsonl", prompts_per_step)],
     )
     trainer.remove_callback(PrinterCallback if config.disable_tqdm else ProgressCallback)

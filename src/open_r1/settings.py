@@ -28,7 +28,7 @@ class ExternalModelConfig:
 
     name: str = _setting("", "Source name of its candidates in metrics and figures; unique, and not 'policy'.")
     provider: str = _setting("scripted", "Who answers: 'scripted' answers from the row's ground truth.")
-    n: int | None = _setting(None, "Replies asked for per prompt (N of this source); empty: num_policy_samples.")
+    n: int | None = _setting(None, "Replies asked for per prompt (N of this source); empty: num_external_samples.")
     accuracy: float = _setting(0.5, "Scripted: mean accuracy of its replies, in [0, 1].")
     accuracy_by_kind: dict[str, float] = field(
         default_factory=dict, metadata={"help": "Scripted: accuracy for a question family, in place of `accuracy`."}
@@ -71,7 +71,10 @@ class Settings:
     external_deadline_s: float = _setting(60.0, "Seconds a step waits for external replies; it goes on without them.")
     external_required: bool = _setting(False, "Stop the run when an external model fails, in place of going on.")
     external_seed: int = _setting(0, "Seed of the scripted replies, apart from the training seed.")
-    selection: str = _setting("top_g", "How G of the pool's K candidates are kept; top_g is the paper's rule.")
+    selection: str = _setting("top_g", "How G of the pool's K candidates are kept: top_g (the paper) or max_variance.")
+    max_external: int | None = _setting(None, "External candidates at most in a kept group; empty: no limit.")
+    num_external_samples: int | None = _setting(None, "N of an external model without an n of its own; empty: N.")
+    advantage_baseline: str = _setting("kept", "Whose mean reward is 0 advantage: kept (the paper), pool or policy.")
 
     eval_temperature: float = _setting(0.1, "Sampling temperature in evaluation (Reason-RFT's).")
     eval_top_p: float = _setting(0.9, "Nucleus share in evaluation (Reason-RFT's).")

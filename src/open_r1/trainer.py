@@ -2,7 +2,7 @@
 
     candidates   N samples of the policy (TRL generates them) and N of every external model
     rewards      R(o) = format + accuracy, by the task's grader
-    selection    the best G of the pool, ties to the policy
+    selection    G of the pool: its best, ties to the policy, or another rule of selection.py
     update       TRL's own: advantages over the G kept rewards (Eq. 1), clipped ratio, KL to the reference (Eq. 2-3)
 
 Four seams of `GRPOTrainer` are overridden; each calls `super()` and restates nothing (UPSTREAM.md lists what is relied
@@ -13,6 +13,7 @@ the last bit. An external row has no sampling log-probs and its ratio is 1: its 
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -22,7 +23,7 @@ from open_r1.external.provider import Request
 from open_r1.metrics import TokenMeans, step_metrics
 from open_r1.prompts import messages
 from open_r1.schema import POLICY, Candidate, Failure, Row, Score
-from open_r1.selection import SELECTIONS, is_dead
+from open_r1.selection import SELECTIONS, baseline_advantages
 from open_r1.tasks import Task
 
 Grade = Callable[[str, str], Score]  # (reply, answer) -> Score
@@ -64,6 +65,8 @@ class EKIPLTrainer(GRPOTrainer):
         external_deadline_s: how long a step waits for them, in seconds.
         num_policy_samples: N; defaults to TRL's num_generations, which is G.
         selection: name of the rule in `selection.SELECTIONS`.
+        max_external: most external candidates in a kept group; None sets no limit.
+        advantage_baseline: over whose rewards the advantages' mean is taken, one of `selection.BASELINES`.
     """
 
     def __init__(
@@ -76,6 +79,8 @@ class EKIPLTrainer(GRPOTrainer):
         external_deadline_s: float = 60.0,
         num_policy_samples: int | None = None,
         selection: str = "top_g",
+        max_external: int | None = None,
+        advantage_baseline: str = "kept",
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
@@ -84,9 +89,12 @@ class EKIPLTrainer(GRPOTrainer):
         self.G = cast(int, self.num_generations)
         self.N = num_policy_samples or self.G
         self.select = SELECTIONS[selection]
+        self.max_external, self.advantage_baseline = max_external, advantage_baseline
         self.sources = [POLICY, *(provider.name for provider in external.providers)] if external else [POLICY]
         self._batch_rows: list[Row] = []  # rows of the batch that is being generated, G in a row per prompt
-        self._kept: list[Candidate] = []  # the candidates chosen for it, in the same order
+        self._pools: list[list[Candidate]] = []  # its K candidates per prompt
+        self._kept_PG: list[Any] = []  # indices into each pool of the G that are trained on
+        self._advantages_PG: list[Any] = []  # their advantages against `advantage_baseline`
         self._token_means = TokenMeans(self.sources)
 
     @property
@@ -97,14 +105,21 @@ class EKIPLTrainer(GRPOTrainer):
         self._batch_rows = [self.rows[row["id"]] for row in inputs] if self._training else []
         output = super()._generate_and_score_completions(inputs)
         if self._training:
-            device, G = output["advantages"].device, self.G
-            output["source"] = torch.tensor([self.sources.index(c.source) for c in self._kept], device=device)
-            if self.external is not None:
-                # The mean of equal floats can differ from them by an ulp, and 1e-8 / (0 + 1e-4) is not zero.
-                groups_PG = [self._kept[p : p + G] for p in range(0, len(self._kept), G)]
-                dead_P = torch.tensor([is_dead([c.score.reward for c in group]) for group in groups_PG], device=device)
-                output["advantages"] = output["advantages"].masked_fill(dead_P.repeat_interleave(G), 0.0)
+            device, groups = output["advantages"].device, zip(self._pools, self._kept_PG, strict=True)
+            kept = [pool[k] for pool, kept_G in groups for k in kept_G]
+            output["source"] = torch.tensor([self.sources.index(c.source) for c in kept], device=device)
+            output["advantages"] = self._advantages(output["advantages"])
         return output
+
+    def _advantages(self, advantages_B: torch.Tensor) -> torch.Tensor:
+        """Take TRL's advantages where they are those of the method, else the ones against another baseline."""
+        if self.advantage_baseline != "kept":
+            return torch.as_tensor(np.concatenate(self._advantages_PG)).to(advantages_B)
+        if self.external is None:
+            return advantages_B
+        # The mean of equal floats can differ from them by an ulp, and 1e-8 / (0 + 1e-4) is not zero.
+        dead_P = torch.tensor([not advantages_G.any() for advantages_G in self._advantages_PG])
+        return advantages_B.masked_fill(dead_P.repeat_interleave(self.G).to(advantages_B.device), 0.0)
 
     def _generate(self, prompts: list) -> tuple:
         if not self._training:
@@ -125,10 +140,18 @@ class EKIPLTrainer(GRPOTrainer):
             pool = policy_candidates(generated.completion_ids[own], texts[own], self.eos_token_ids, self._grader(row))
             pools.append(pool + self._external_candidates(row, answers))
 
-        kept_PG = [self.select([c.score.reward for c in pool], [c.external for c in pool], G) for pool in pools]
-        self._kept = [pool[k] for pool, kept in zip(pools, kept_PG, strict=True) for k in kept]
+        rewards_PK = [[c.score.reward for c in pool] for pool in pools]
+        external_PK = [[c.external for c in pool] for pool in pools]
+        kept_PG = [self.select(r, e, G, self.max_external) for r, e in zip(rewards_PK, external_PK, strict=True)]
+        self._pools, self._kept_PG = pools, kept_PG
+        scaled = self.scale_rewards != "none"
+        self._advantages_PG = [
+            baseline_advantages(self.advantage_baseline, *group, scaled)
+            for group in zip(rewards_PK, external_PK, kept_PG, strict=True)
+        ]
         for name, value in step_metrics(pools, kept_PG, self.sources, gathered.failures, gathered.wait_s).items():
             self._log_metric(name, value)  # TRL averages it over processes and logging steps
+        self._log_metric("dead_groups/update", float(np.mean([not a.any() for a in self._advantages_PG])))
         return self._repack(pools, kept_PG, generated)
 
     def _repack(self, pools: list[list[Candidate]], kept_PG: list[Any], generated: Generated) -> Generated:
