@@ -1,7 +1,7 @@
 # Everything a user does, one target each; `make help` lists them. Nothing but python3, make and git has to be there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install train test check data check-data download base clean
+.PHONY: help install install-gpu train plan test check data check-data download base clean
 
 # What to train, and on what; each may be given on the command line: make train TASK=trance MODEL=2b DRY_RUN=1
 TASK ?= clevr_math
@@ -14,6 +14,9 @@ OUTPUT ?=
 SIZE ?= tiny
 N ?=
 ARGS ?=
+# The GPUs that `make plan` fits a run into: how many, of how many GiB each.
+GPUS ?= 8
+MEM ?= 80
 DRY_RUN ?=
 # Which tests: by default those that take seconds and need neither GPU nor network; MARK=slow takes the slow ones.
 MARK ?= not slow and not gpu and not network
@@ -29,6 +32,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|ekipl_plus|grpo SEED MODEL_PATH DATA_PATH OUTPUT"
 	@echo '  DRY_RUN=1 shows a run without starting it; ARGS="--learning_rate 1e-6" overrides any setting.'
+	@echo '  make plan TASK=trance MODEL=7b GPUS=8 MEM=80; on a cluster: slurm/README.md'
 
 install: $(STAMP)  ## make .venv with everything in setup.py (again only when setup.py changes)
 
@@ -42,10 +46,18 @@ $(STAMP): setup.py
 	.venv/bin/uv pip install --python $(PY) -e '.[dev]'; \
 	echo $$((SECONDS - start)) > .venv/.install_seconds; touch $@
 
+install-gpu: $(STAMP)  ## add vllm, deepspeed and flash-attn, in the versions of constraints/
+	@.venv/bin/uv pip install --python $(PY) --no-build-isolation-package flash-attn -e '.[dev,gpu]' \
+		-c constraints/gpu-py$$($(PY) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
+
 train: $(STAMP)  ## train TASK with MODEL by METHOD into runs/<time>-... (DRY_RUN=1: show only)
 	@$(PY) src/open_r1/launch.py --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" $(call option,seed,SEED) \
 		$(call option,model_path,MODEL_PATH) $(call option,data_path,DATA_PATH) $(call option,output_dir,OUTPUT) \
 		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
+
+plan: $(STAMP)  ## memory, tokens, hours and dollars of a run of TASK with MODEL on GPUS of MEM GiB; refuses what cannot fit
+	@$(PY) src/open_r1/plan.py --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" --gpus "$(GPUS)" --mem "$(MEM)" \
+		$(call option,model_path,MODEL_PATH) $(ARGS)
 
 test: $(STAMP)  ## run the fast tests (MARK=slow: the slow ones)
 	@$(PY) -m pytest -m "$(MARK)" $(ARGS)

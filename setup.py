@@ -21,7 +21,7 @@ CORE = [
     "wandb==0.31.0",
     "omegaconf==2.4.0",
     "matplotlib==3.11.2",
-    "numpy==2.4.6",
+    "numpy>=2.3,<2.5",  # 2.4 alone; vllm 0.31 asks for less than 2.4
     "scipy==1.17.1",
     "pillow==13.0.0",
     "tqdm==4.70.1",

@@ -9,7 +9,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_r1.checks import TRL_DEFAULTS, check_batch, check_recipe
+from open_r1.batch import TRL_DEFAULTS, check_batch
+from open_r1.checks import check_recipe, with_defaults
 from open_r1.configs import EKIPLConfig, load_config
 from open_r1.recipe import field_types, merge_recipe
 from open_r1.schema import UserError
@@ -109,7 +110,7 @@ def test_what_only_resembles_a_key_is_let_through():
     device=st.integers(1, 40), steps=st.integers(1, 8), group=st.integers(2, 16), processes=st.sampled_from([1, 2, 8])
 )
 def test_a_batch_is_accepted_exactly_when_each_process_holds_whole_groups(device, steps, group, processes):
-    recipe = {**TRL_DEFAULTS, "per_device_train_batch_size": device, "num_generations": group}
+    recipe = with_defaults({"per_device_train_batch_size": device, "num_generations": group})
     recipe["steps_per_generation"] = steps
     if device * steps % group == 0:
         assert check_batch(recipe, processes) * group == device * steps
@@ -119,7 +120,7 @@ def test_a_batch_is_accepted_exactly_when_each_process_holds_whole_groups(device
 
 
 def test_a_generation_batch_is_shared_by_the_processes_in_whole_groups():
-    recipe = {**TRL_DEFAULTS, "per_device_train_batch_size": 4, "generation_batch_size": 112}
+    recipe = with_defaults({"per_device_train_batch_size": 4, "generation_batch_size": 112})
     assert check_batch(recipe, 1) == 14  # 14 prompts x 8 = 112
     with pytest.raises(UserError, match="each of 8 processes would generate 14 rows"):
         check_batch(recipe, 8)  # Reason-RFT's 112 completions on 8 GPUs: 14 each, not a multiple of 8

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-SHORT = ["max_steps=2", "num_train_rows=16", "num_test_rows=8", "per_device_train_batch_size=32"]
+SHORT = ["max_steps=2", "num_train_rows=16", "num_test_rows=8", "prompts_per_step=4"]
 SUMMARY = {
     "task", "model", "method", "seed", "commit", "argv", "prompts", "steps", "seconds", "peak_rss_mib", "base", "final",
     "dead_groups", "kept_share",
@@ -27,7 +27,7 @@ def test_a_short_run_leaves_a_whole_folder_and_prints_its_table(tmp_path, task, 
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((run / "summary.json").read_text())
     assert set(summary) == SUMMARY
-    assert summary["prompts"] == 8 and summary["steps"] == 2  # 32 rows a step are 4 prompts x G = 8
+    assert summary["prompts"] == 8 and summary["steps"] == 2  # 4 prompts a step
     assert set(summary["seconds"]) == {"install", "data", "base", "train", "eval"}
     sets = {"id", "ood"} | ({"ood_left", "ood_right"} if task == "trance" else set())
     assert set(summary["base"]) == set(summary["final"]) == sets

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from open_r1 import launch, preflight
+from open_r1.recipe import merge_recipe
 from open_r1.schema import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,7 +38,7 @@ def test_a_dry_run_shows_recipe_batch_and_command_and_writes_nothing(capsys, qui
     launch.main(["--dry_run", "--output_dir", str(tmp_path / "run"), "--learning_rate", "1e-6"])
     recipe, notes = shown(capsys)
     assert recipe["learning_rate"] == 1e-6 and recipe["task"] == "clevr_math" and recipe["method"] == "ekipl"
-    assert notes[0] == "batch: 1 processes x 8 prompts x G = 8 candidates"
+    assert notes[0].startswith("batch: 1 processes x 8 prompts x G = 8 candidates; 1 x 64 rows per process")
     assert notes[1].endswith(f"grpo.py --config {tmp_path / 'run' / 'recipe.yaml'}") and "HF_HUB_OFFLINE=1" in notes[1]
     assert notes[2:] == ["missing: nothing"]
     assert quiet_machine == [] and list(tmp_path.iterdir()) == []
@@ -47,7 +48,7 @@ def test_a_dry_run_of_a_large_model_names_everything_this_machine_lacks(capsys):
     launch.main(["--dry_run", "--task", "trance", "--model", "2b"])
     _, notes = shown(capsys)
     gpu, weights, data = (note.removeprefix("missing: ") for note in notes[2:])
-    assert "MODEL=2b needs about 51 GiB" in gpu  # 2.2e9 x 20 bytes = 41 GiB, and 10 GiB of activations
+    assert "MODEL=2b needs 69 GiB on each of 1" in gpu  # 2.2e9 x 16 bytes = 33 GiB, the reserve, 34 to sample 128 rows
     assert weights.startswith("weights: Qwen/Qwen2-VL-2B-Instruct") and "MODEL_PATH=folder" in weights
     assert data.startswith("data: tanhuajie2001/Reason-RFT-CoT-Dataset") and "make download" in data
 
@@ -86,8 +87,8 @@ def test_several_cpu_processes_synchronise_their_gradients(capsys):
 
 
 def test_too_little_gpu_memory_is_named_with_both_numbers():
-    [line] = preflight.missing({"model": "7b", "model_path": str(ROOT / "tests")}, 1, [40.0])[:1]
-    assert line.startswith("GPU memory: 1 with 40 GiB in all; MODEL=7b needs about 165 GiB")
+    [line] = preflight.missing(merge_recipe("trance", "7b", "ekipl"), 1, [40.0])[:1]
+    assert line.startswith("GPU memory: MODEL=7b needs 195 GiB on each of 1 GPUs, they have 40")
 
 
 def test_a_folder_with_something_in_it_is_never_taken_over(tmp_path):

@@ -10,25 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from open_r1 import recipe as recipes
+from open_r1.batch import TRL_DEFAULTS, check_batch
 from open_r1.checks_method import check_group, external_samples
 from open_r1.schema import POLICY, UserError
 from open_r1.selection import BASELINES, SELECTIONS
-from open_r1.settings import DATA_SIZES, MODEL_BILLIONS, PROMPT_KINDS, PROVIDERS, ExternalModelConfig, Settings
+from open_r1.settings import DATA_SIZES, MODELS, PROMPT_KINDS, PROVIDERS, ExternalModelConfig, Settings
 from open_r1.tasks import get_task
 from open_r1.utils.names import unknown_name
 from open_r1.utils.secrets import check_secrets
 
-# TRL's defaults of the keys that the rules below need; held by tests/test_configs.py.
-TRL_DEFAULTS = {
-    "per_device_train_batch_size": 8,
-    "gradient_accumulation_steps": 1,
-    "steps_per_generation": None,
-    "generation_batch_size": None,
-    "num_generations": 8,
-    "scale_rewards": "group",
-    "multi_objective_aggregation": "sum_then_normalize",
-    "reward_weights": None,
-}
 SHARES = ("accuracy", "correlation", "format_rate", "fail_rate")
 PYTHON_TYPES = {
     "int": int,
@@ -52,12 +42,17 @@ def check_recipe(recipe: Mapping[str, Any], processes: int = 1) -> None:
     check_secrets(recipe)
     for key, value in recipe.items():
         check_type(value, recipes.field_types()[key], key)
-    full = {**TRL_DEFAULTS, **vars(Settings()), **recipe}
+    full = with_defaults(recipe)
     check_names(full)
     check_externals(full["external_models"])
     check_counts(full)
     check_group(full)
     check_batch(full, processes)
+
+
+def with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recipe with our defaults, and those of TRL's that the rules read, for the keys it leaves out."""
+    return {**TRL_DEFAULTS, **vars(Settings()), **recipe}
 
 
 def check_type(value: Any, types: frozenset[str], where: str) -> None:
@@ -77,7 +72,7 @@ def check_names(recipe: Mapping[str, Any]) -> None:
     task = get_task(recipe["task"])
     graders = ("", *task.settings)
     for key, valid in (
-        ("model", MODEL_BILLIONS),
+        ("model", MODELS),
         ("method", recipes.recipe_names("methods")),
         ("accelerate_config", recipes.recipe_names("accelerate_configs")),
         ("data_size", DATA_SIZES),
@@ -142,6 +137,7 @@ def check_counts(recipe: Mapping[str, Any]) -> None:
         "num_test_rows",
         "max_pixels",
         "eval_batch_size",
+        "prompts_per_step",
     ):
         if recipe[key] is not None and recipe[key] < 1:
             raise UserError(f"{key} is {recipe[key]}; it must be at least 1; leave it out for its default")
@@ -159,22 +155,3 @@ def check_counts(recipe: Mapping[str, Any]) -> None:
             f"num_policy_samples (N) is {samples}, fewer than num_generations (G) = {group}: a failing external model"
             " would leave a group short; raise num_policy_samples, or set external_required to stop at a failure"
         )
-
-
-def check_batch(recipe: Mapping[str, Any], processes: int) -> int:
-    """Check that each process generates whole groups of G rows; returns the prompts per process and generation."""
-    device, group = recipe["per_device_train_batch_size"], recipe["num_generations"]
-    if recipe["generation_batch_size"] is not None:
-        if recipe["steps_per_generation"] is not None:
-            raise UserError("generation_batch_size and steps_per_generation are both set; they are one; leave out one")
-        rows, left_over = divmod(recipe["generation_batch_size"], processes)
-    else:
-        steps = recipe["steps_per_generation"] or recipe["gradient_accumulation_steps"]
-        rows, left_over = device * steps, 0
-    if left_over or rows < 1 or rows % group or rows % max(device, 1):
-        raise UserError(
-            f"each of {processes} processes would generate {rows} rows ({left_over} left over) in batches of {device};"
-            f" that must be whole groups of num_generations = {group} and whole batches; set"
-            f" per_device_train_batch_size * gradient_accumulation_steps to a multiple of {group}"
-        )
-    return rows // group

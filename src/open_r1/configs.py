@@ -10,6 +10,7 @@ from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
+from open_r1.batch import cut_step
 from open_r1.checks import check_recipe
 from open_r1.recipe import check_keys, read_yaml
 from open_r1.schema import UserError
@@ -21,7 +22,8 @@ from open_r1.tasks import get_task
 class EKIPLConfig(Settings, GRPOConfig):
     """Everything one run is told. `num_generations` is G; `external_models: []` makes the run plain GRPO.
 
-    After construction `num_policy_samples`, `grader_setting` and `eval_setting` are never empty.
+    After construction `num_policy_samples`, `grader_setting` and `eval_setting` are never empty, and
+    `gradient_accumulation_steps` is what this number of processes needs.
 
     Raises:
         UserError: a value that breaks a rule of `checks.py`.
@@ -31,6 +33,7 @@ class EKIPLConfig(Settings, GRPOConfig):
         """Check the project's rules before TRL's, whose messages name no remedy, then fill in what was left empty."""
         processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by accelerate and torchrun
         check_recipe({field.name: getattr(self, field.name) for field in fields(self)}, processes)
+        self.per_device_train_batch_size, self.gradient_accumulation_steps = cut_step(vars(self), processes)
         self.num_policy_samples = self.num_samples
         settings = get_task(self.task).settings
         self.grader_setting = self.grader_setting or settings[0]

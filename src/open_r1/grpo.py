@@ -114,7 +114,7 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
     grade = functools.lru_cache(maxsize=2**14)(grader(task, config.grader_setting))
     providers = [scripted(teacher, config.external_seed) for teacher in config.teachers]
     prompts_per_step = (
-        config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
+        config.per_device_train_batch_size * (config.gradient_accumulation_steps or 1) * config.world_size
         / (config.num_generations or 1) / config.num_iterations
     )  # fmt: skip
     trainer = EKIPLTrainer(

@@ -22,8 +22,11 @@ if __package__ in (None, ""):  # run as a script: import open_r1 from here, and 
 
 import yaml
 
-from open_r1.checks import TRL_DEFAULTS, check_batch, check_recipe
-from open_r1.preflight import accelerate_config, gpus, missing
+from open_r1.batch import check_batch, cut_step
+from open_r1.checks import check_recipe, with_defaults
+from open_r1.fit import accelerate_config
+from open_r1.nodes import machine_options, wait_for_recipe, write_recipe
+from open_r1.preflight import gpus, missing
 from open_r1.recipe import RECIPES, merge_recipe, parse_overrides
 from open_r1.schema import UserError
 
@@ -39,7 +42,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="tiny", help="tiny, 2b or 7b")
     parser.add_argument("--method", default="ekipl", help="a file in recipes/methods")
     parser.add_argument("--output_dir", default="", help="the run's folder (default: runs/<time>-<what>)")
-    parser.add_argument("--num_processes", type=int, default=0, help="default: one per visible GPU")
+    parser.add_argument("--num_processes", type=int, default=0, help="in all; default: one per visible GPU")
+    parser.add_argument("--num_machines", type=int, default=1, help="nodes that train together (slurm/train.slurm)")
+    parser.add_argument("--main_address", default="127.0.0.1", help="address of node 0")
+    parser.add_argument("--main_port", default="29500", help="a free port of node 0")
     parser.add_argument("--dry_run", "--dry-run", action="store_true", help="show all, start and write nothing")
     return parser
 
@@ -50,19 +56,25 @@ def main(argv: Sequence[str]) -> None:
     recipe = merge_recipe(args.task, args.model, args.method, parse_overrides(words))
     recipe["argv"] = list(argv)
     gpus_gib = [] if recipe.get("use_cpu") else gpus()
-    processes = args.num_processes or max(len(gpus_gib), 1)
+    processes = args.num_processes or max(len(gpus_gib), 1) * args.num_machines
+    rank, machines = machine_options(args)
     check_recipe(recipe, processes)
     environment = run_environment(recipe, processes)
     os.environ.update(environment)  # before looking for weights: a tiny run asks no hub
     folder = Path(args.output_dir) if args.output_dir else run_folder(recipe)
     lacking = missing(recipe, processes, gpus_gib)
     if args.dry_run:
-        show(recipe, folder, processes, environment, lacking)
+        command = launch_command(recipe, folder / "recipe.yaml", processes, machines)
+        show(recipe, folder, processes, command_line(command, environment), lacking)
         return
     if lacking:
         raise UserError("\n".join(lacking))
-    recipe["output_dir"] = str(make_folder(folder, chosen=bool(args.output_dir)))
-    start(recipe, processes, environment)
+    if rank == 0:
+        folder = make_folder(folder, chosen=bool(args.output_dir))
+        write_recipe({**recipe, "output_dir": str(folder)}, folder / "recipe.yaml")
+    else:
+        wait_for_recipe(folder / "recipe.yaml")
+    start(launch_command(recipe, folder / "recipe.yaml", processes, machines), environment)
 
 
 def run_folder(recipe: dict[str, Any]) -> Path:
@@ -114,39 +126,40 @@ def near(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def launch_command(recipe: dict[str, Any], config: Path, processes: int) -> list[str]:
+def launch_command(recipe: dict[str, Any], config: Path, processes: int, machines: Sequence[str] = ()) -> list[str]:
     """Build the training command: plain Python for one process, accelerate for several."""
     train = [near(ENTRY), "--config", str(config)]
-    if processes == 1:
+    configuration = accelerate_config(recipe, processes)
+    if configuration is None:
         return [near(Path(sys.executable)), *train]
     accelerate = Path(sys.executable).with_name("accelerate")  # beside our Python, on the PATH or not
-    settings = RECIPES / "accelerate_configs" / f"{accelerate_config(recipe)}.yaml"
-    options = ["--config_file", near(settings), "--num_processes", str(processes)]
+    settings = RECIPES / "accelerate_configs" / f"{configuration}.yaml"
+    options = ["--config_file", near(settings), "--num_processes", str(processes), *machines]
     return [near(accelerate), "launch", *options, *train]
 
 
-def command_line(recipe: dict[str, Any], config: Path, processes: int, environment: dict[str, str]) -> str:
+def command_line(command: Sequence[str], environment: dict[str, str]) -> str:
     """The command as one line that can be pasted into a shell."""
-    variables = [f"{key}={value}" for key, value in environment.items()]
-    return shlex.join([*variables, *launch_command(recipe, config, processes)])
+    return shlex.join([*(f"{key}={value}" for key, value in environment.items()), *command])
 
 
-def show(recipe: dict[str, Any], folder: Path, processes: int, environment: dict[str, str], lacking: list[str]) -> None:
+def show(recipe: dict[str, Any], folder: Path, processes: int, command: str, lacking: list[str]) -> None:
     """Print a dry run: the merged recipe as YAML, and as its comments the batch, the command and what is missing."""
     print(yaml.safe_dump({**recipe, "output_dir": str(folder)}, sort_keys=False, allow_unicode=True), end="")
-    prompts = check_batch({**TRL_DEFAULTS, **recipe}, processes)
-    print(f"# batch: {processes} processes x {prompts} prompts x G = {recipe['num_generations']} candidates")
-    print(f"# command: {command_line(recipe, folder / 'recipe.yaml', processes, environment)}")
+    full = with_defaults(recipe)
+    prompts, step = check_batch(full, processes), cut_step(full, processes)
+    print(
+        f"# batch: {processes} processes x {prompts} prompts x G = {full['num_generations']} candidates;"
+        f" {step.micro_batches} x {step.rows} rows per process and optimizer step"
+    )
+    print(f"# command: {command}")
     for line in lacking or ["nothing"]:
         print(f"# missing: {line}")
 
 
-def start(recipe: dict[str, Any], processes: int, environment: dict[str, str]) -> NoReturn:
-    """Write the recipe into the run's folder, say what runs, and become the training process."""
-    config = Path(recipe["output_dir"], "recipe.yaml")
-    config.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    print(command_line(recipe, config, processes, environment), flush=True)
-    command = launch_command(recipe, config, processes)
+def start(command: list[str], environment: dict[str, str]) -> NoReturn:
+    """Say what runs, and become the training process."""
+    print(command_line(command, environment), flush=True)
     os.execvpe(command[0], command, os.environ)
 
 

@@ -13,13 +13,9 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import HFValidationError
 
-from open_r1.settings import MODEL_BILLIONS, Settings
+from open_r1.fit import accelerate_config, need_of, refusal
+from open_r1.memory import GIB
 from open_r1.utils.hub import default_folder
-
-# Weights, reference weights, gradients and Adam's two moments in 4 bytes each: a rough upper bound without ZeRO.
-BYTES_PER_PARAMETER = 20
-ACTIVATION_GIB = 10  # per GPU: pictures of 480k pixels, checkpointed activations, the generation's cache
-GIB = 2**30
 
 
 def gpus() -> list[float]:
@@ -36,20 +32,10 @@ def gpus() -> list[float]:
     return memory if visible is None else memory[: len(visible.split(","))]
 
 
-def memory_gib(model: str, processes: int = 1) -> float:
-    """GPU memory in all that training `model` needs, roughly; ZeRO shares all but the activations."""
-    return MODEL_BILLIONS[model] * 1e9 * BYTES_PER_PARAMETER / GIB + ACTIVATION_GIB * processes
-
-
-def accelerate_config(recipe: Mapping[str, Any]) -> str:
-    """Name the file of recipes/accelerate_configs that several processes of this recipe are launched with."""
-    return "ddp" if recipe.get("use_cpu") else recipe.get("accelerate_config", Settings.accelerate_config)
-
-
 def missing(recipe: Mapping[str, Any], processes: int, gpus_gib: list[float]) -> list[str]:
     """List what has to be there before the run can start, one line each: what, and the remedy."""
     return [
-        *_missing_gpu(recipe, gpus_gib),
+        *_missing_gpu(recipe, processes, gpus_gib),
         *_missing_packages(recipe, processes),
         *_missing_weights(recipe),
         *_missing_data(recipe),
@@ -57,27 +43,26 @@ def missing(recipe: Mapping[str, Any], processes: int, gpus_gib: list[float]) ->
     ]
 
 
-def _missing_gpu(recipe: Mapping[str, Any], gpus_gib: list[float]) -> Iterator[str]:
+def _missing_gpu(recipe: Mapping[str, Any], processes: int, gpus_gib: list[float]) -> Iterator[str]:
     if recipe.get("use_cpu"):
         return
-    model = recipe["model"]
-    need = memory_gib(model, max(len(gpus_gib), 1))
+    gib = min(gpus_gib, default=0)
+    need = need_of(recipe, processes, gib).total / GIB
     if not gpus_gib:
-        yield f"GPU: none is visible; MODEL={model} needs about {need:.0f} GiB of GPU memory in all; or use MODEL=tiny"
-    elif sum(gpus_gib) < need:
-        have = f"{len(gpus_gib)} with {sum(gpus_gib):.0f} GiB in all"
-        yield f"GPU memory: {have}; MODEL={model} needs about {need:.0f} GiB; add GPUs"
+        yield f"GPU: none is visible; MODEL={recipe['model']} needs {need:.0f} GiB on each of {processes}; or use tiny"
+    elif need > gib:
+        yield f"GPU memory: {refusal(recipe, processes, gib)}; `make plan` shows the parts"
 
 
 def _missing_packages(recipe: Mapping[str, Any], processes: int) -> Iterator[str]:
     wanted = {
-        "deepspeed": processes > 1 and accelerate_config(recipe).startswith("zero"),
+        "deepspeed": (accelerate_config(recipe, processes) or "").startswith("zero"),
         "vllm": recipe.get("use_vllm"),
         "flash_attn": (recipe.get("model_init_kwargs") or {}).get("attn_implementation") == "flash_attention_2",
     }
     for name, needed in wanted.items():
         if needed and importlib.util.find_spec(name) is None:
-            yield f"package {name}: not installed; .venv/bin/uv pip install -e '.[gpu]' (see setup.py)"
+            yield f"package {name}: not installed; run `make install-gpu`"
 
 
 def _missing_weights(recipe: Mapping[str, Any]) -> Iterator[str]:

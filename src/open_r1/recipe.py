@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from open_r1.schema import UserError
-from open_r1.settings import MODEL_BILLIONS
+from open_r1.settings import MODELS
 from open_r1.utils.names import unknown_name
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -104,7 +104,7 @@ def merge_recipe(task: str, model: str, method: str, overrides: Sequence[str] = 
     """
     for what, name, valid in (
         ("task", task, [path.name for path in (RECIPES / "tasks").iterdir()]),
-        ("model", model, MODEL_BILLIONS),
+        ("model", model, MODELS),
         ("method", method, recipe_names("methods")),
     ):
         if name not in valid:

@@ -7,8 +7,7 @@ and rules only, and answer without it. `configs.EKIPLConfig` joins these fields 
 from dataclasses import dataclass, field
 from typing import Any
 
-# Parameters in thousand millions, for the memory that the dry run names; the keys are the valid values of `model`.
-MODEL_BILLIONS = {"tiny": 0.0015, "2b": 2.2, "7b": 8.3}
+MODELS = ("tiny", "2b", "7b")
 DATA_SIZES = ("tiny", "full")
 PROMPT_KINDS = ("reasoning", "direct")
 PROVIDERS = ("scripted",)
@@ -64,6 +63,11 @@ class Settings:
     grader_setting: str = _setting("", "The grader's variant in training; empty: the task's first.")
     eval_setting: str = _setting("", "The grader's variant in evaluation; empty: partial where the task has it.")
 
+    prompts_per_step: int | None = _setting(
+        None, "Prompts per optimizer step, over all processes; gradient_accumulation_steps follows from it."
+    )
+    # TRL's, with another default, so that a value that was given can be told from one that was not.
+    gradient_accumulation_steps: int | None = _setting(None, "Micro-batches of a step; empty: see prompts_per_step.")
     num_policy_samples: int | None = _setting(None, "N: the policy's candidates per prompt; empty: num_generations.")
     external_models: list[dict[str, Any]] = field(
         default_factory=list, metadata={"help": "The external models, see ExternalModelConfig; none is plain GRPO."}
