@@ -7,6 +7,7 @@ SHELL := /bin/bash
 TASK ?= clevr_math
 MODEL ?= tiny
 METHOD ?= ekipl
+TEACHERS ?=
 SEED ?=
 MODEL_PATH ?=
 DATA_PATH ?=
@@ -31,6 +32,7 @@ option = $(if $($(2)),--$(1) "$($(2))")
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|ekipl_plus|grpo SEED MODEL_PATH DATA_PATH OUTPUT"
+	@echo "  TEACHERS=gpt-4o-gemini|vllm asks real external models (recipes/teachers); without it they are scripted."
 	@echo '  DRY_RUN=1 shows a run without starting it; ARGS="--learning_rate 1e-6" overrides any setting.'
 	@echo '  make plan TASK=trance MODEL=7b GPUS=8 MEM=80; on a cluster: slurm/README.md'
 
@@ -52,6 +54,7 @@ install-gpu: $(STAMP)  ## add vllm, deepspeed and flash-attn, in the versions of
 
 train: $(STAMP)  ## train TASK with MODEL by METHOD into runs/<time>-... (DRY_RUN=1: show only)
 	@$(PY) src/open_r1/launch.py --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" $(call option,seed,SEED) \
+		$(call option,teachers,TEACHERS) \
 		$(call option,model_path,MODEL_PATH) $(call option,data_path,DATA_PATH) $(call option,output_dir,OUTPUT) \
 		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
 

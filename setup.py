@@ -17,6 +17,8 @@ CORE = [
     "filelock",
     "huggingface-hub",  # as transformers pins it; the download uses it directly
     "litellm==1.106.2",
+    "aiohttp",  # as litellm pins it; own servers are spoken to directly
+    "httpx",  # as litellm and huggingface-hub pin it
     "math-verify==0.9.0",
     "wandb==0.31.0",
     "omegaconf==2.4.0",

@@ -11,6 +11,7 @@ from typing import Any
 
 from open_r1 import recipe as recipes
 from open_r1.batch import TRL_DEFAULTS, check_batch
+from open_r1.checks_external import check_provider
 from open_r1.checks_method import check_group, external_samples
 from open_r1.schema import POLICY, UserError
 from open_r1.selection import BASELINES, SELECTIONS
@@ -98,6 +99,7 @@ def check_externals(models: list[Any]) -> None:
                 raise unknown_name("key", str(key), types, where)
             check_type(value, types[key], f"{where}.{key}")
         _check_external(ExternalModelConfig(**model), where, seen)
+        check_provider(model, where)
         seen.add(model["name"])
 
 

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,13 +20,13 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from open_r1.configs import EKIPLConfig, load_config
 from open_r1.evaluation import Sampling, evaluate_set
-from open_r1.external import ExternalPool, ScriptedProvider
+from open_r1.external import ExternalPool
+from open_r1.external.build import build_providers
 from open_r1.figures import draw_run
 from open_r1.metrics import JsonLinesCallback, ProgressBar
 from open_r1.prompts import PromptKind, to_dataset
 from open_r1.rows import load_rows
 from open_r1.schema import Row, UserError
-from open_r1.settings import ExternalModelConfig
 from open_r1.summary import SetResult, pool, print_table, write_summary
 from open_r1.synthetic.sample import Size
 from open_r1.synthetic.write import own_folder, write_dataset
@@ -103,16 +102,10 @@ def evaluate_all(
     return results
 
 
-def scripted(model: ExternalModelConfig, seed: int) -> ScriptedProvider:
-    """Return the scripted provider that an entry of `external_models` describes."""
-    values: dict[str, Any] = asdict(model) | {"seed": seed}
-    return ScriptedProvider(**{field.name: values[field.name] for field in fields(ScriptedProvider)})
-
-
 def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, train: list[Row]) -> EKIPLTrainer:
     """Join the parts: dataset, rewards, external models, metrics."""
     grade = functools.lru_cache(maxsize=2**14)(grader(task, config.grader_setting))
-    providers = [scripted(teacher, config.external_seed) for teacher in config.teachers]
+    providers = build_providers(config.teachers, config.external_seed, config.max_pixels)
     prompts_per_step = (
         config.per_device_train_batch_size * (config.gradient_accumulation_steps or 1) * config.world_size
         / (config.num_generations or 1) / config.num_iterations

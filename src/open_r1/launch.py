@@ -41,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--task", default="clevr_math", help="clevr_math, geomath or trance")
     parser.add_argument("--model", default="tiny", help="tiny, 2b or 7b")
     parser.add_argument("--method", default="ekipl", help="a file in recipes/methods")
+    parser.add_argument("--teachers", default="", help="a file in recipes/teachers (default: the task's own, scripted)")
     parser.add_argument("--output_dir", default="", help="the run's folder (default: runs/<time>-<what>)")
     parser.add_argument("--num_processes", type=int, default=0, help="in all; default: one per visible GPU")
     parser.add_argument("--num_machines", type=int, default=1, help="nodes that train together (slurm/train.slurm)")
@@ -53,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Run or show what the command line asks for; raises UserError for what cannot be meant or is missing."""
     args, words = build_parser().parse_known_args(argv)
-    recipe = merge_recipe(args.task, args.model, args.method, parse_overrides(words))
+    recipe = merge_recipe(args.task, args.model, args.method, parse_overrides(words), args.teachers)
     recipe["argv"] = list(argv)
     gpus_gib = [] if recipe.get("use_cpu") else gpus()
     processes = args.num_processes or max(len(gpus_gib), 1) * args.num_machines

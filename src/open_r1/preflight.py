@@ -13,8 +13,10 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import HFValidationError
 
+from open_r1.external.ready import lacking
 from open_r1.fit import accelerate_config, need_of, refusal
 from open_r1.memory import GIB
+from open_r1.settings import ExternalModelConfig
 from open_r1.utils.hub import default_folder
 
 
@@ -40,6 +42,7 @@ def missing(recipe: Mapping[str, Any], processes: int, gpus_gib: list[float]) ->
         *_missing_weights(recipe),
         *_missing_data(recipe),
         *_missing_key(recipe),
+        *lacking([ExternalModelConfig(**model) for model in recipe.get("external_models") or []]),
     ]
 
 

@@ -1,7 +1,8 @@
 """Recipes: merge task, method and command line into one plain mapping, and know which keys and types are valid.
 
-Later wins: recipes/tasks/<task>/<model>.yaml, recipes/methods/<method>.yaml, the command line. A task's recipe lists
-its external models under `teachers`; a method takes them up by interpolation (`external_models: ${teachers}`) or not.
+Later wins: recipes/tasks/<task>/<model>.yaml, recipes/teachers/<name>.yaml where one is named,
+recipes/methods/<method>.yaml, the command line. The first two list external models under `teachers`; a method takes
+them up by interpolation (`external_models: ${teachers}`) or not.
 
 TRL's keys are read from its source with `ast`: that takes .1 s where importing it takes ten. `tests/test_configs.py`
 holds that both ways give the same names.
@@ -25,7 +26,12 @@ from open_r1.utils.names import unknown_name
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 TEACHERS = "teachers"  # read by recipes/methods/*.yaml; no key of the merged recipe
-CHOICES = ("task", "model", "method")  # they name the files to merge, so an override of them would come too late
+CHOICES = (
+    "task",
+    "model",
+    "method",
+    TEACHERS,
+)  # they name the files to merge, so an override of them would come too late
 
 
 def recipe_names(folder: str) -> list[str]:
@@ -93,8 +99,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def merge_recipe(task: str, model: str, method: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Merge the recipe of (task, model), the method's, and overrides "key=value"; later wins.
+def merge_recipe(
+    task: str, model: str, method: str, overrides: Sequence[str] = (), teachers: str = ""
+) -> dict[str, Any]:
+    """Merge the recipe of (task, model), that of other teachers, the method's, and overrides "key=value"; later wins.
 
     Returns:
         Plain values by key, interpolations resolved. Keys are known to be valid; values are not checked here.
@@ -106,11 +114,14 @@ def merge_recipe(task: str, model: str, method: str, overrides: Sequence[str] = 
         ("task", task, [path.name for path in (RECIPES / "tasks").iterdir()]),
         ("model", model, MODELS),
         ("method", method, recipe_names("methods")),
+        ("teachers", teachers, ["", *recipe_names(TEACHERS)]),
     ):
         if name not in valid:
-            raise unknown_name(what, name, valid)
-    layers = []
-    for path in (RECIPES / "tasks" / task / f"{model}.yaml", RECIPES / "methods" / f"{method}.yaml"):
+            raise unknown_name(what, name, filter(None, valid))
+    layers, paths = [], [RECIPES / "tasks" / task / f"{model}.yaml", RECIPES / "methods" / f"{method}.yaml"]
+    if teachers:
+        paths.insert(1, RECIPES / TEACHERS / f"{teachers}.yaml")
+    for path in paths:
         layers.append(read_yaml(path))
         check_keys([key for key in layers[-1] if key != TEACHERS], str(path))
     try:

@@ -10,12 +10,12 @@ from typing import Any
 MODELS = ("tiny", "2b", "7b")
 DATA_SIZES = ("tiny", "full")
 PROMPT_KINDS = ("reasoning", "direct")
-PROVIDERS = ("scripted",)
+PROVIDERS = ("scripted", "litellm")
 
 
-def _setting(default: Any, help: str) -> Any:
-    """Declare a field the way transformers does: default and help side by side."""
-    return field(default=default, metadata={"help": help})
+def _setting(default: Any, help: str, only: str = "") -> Any:
+    """Declare a field the way transformers does: default and help side by side. `only` names the provider it is for."""
+    return field(default=default, metadata={"help": help, "only": only})
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,50 @@ class ExternalModelConfig:
     """
 
     name: str = _setting("", "Source name of its candidates in metrics and figures; unique, and not 'policy'.")
-    provider: str = _setting("scripted", "Who answers: 'scripted' answers from the row's ground truth.")
+    provider: str = _setting("scripted", "Who answers: 'scripted' from the row's ground truth, 'litellm' a real model.")
     n: int | None = _setting(None, "Replies asked for per prompt (N of this source); empty: num_external_samples.")
-    accuracy: float = _setting(0.5, "Scripted: mean accuracy of its replies, in [0, 1].")
+    timeout_s: float = _setting(30.0, "Seconds after which a call counts as failed, its retries and pauses included.")
+
+    accuracy: float = _setting(0.5, "Mean accuracy of its replies, in [0, 1].", only="scripted")
     accuracy_by_kind: dict[str, float] = field(
-        default_factory=dict, metadata={"help": "Scripted: accuracy for a question family, in place of `accuracy`."}
+        default_factory=dict,
+        metadata={"help": "Accuracy for a question family, in place of `accuracy`.", "only": "scripted"},
     )
-    correlation: float = _setting(0.0, "Scripted: correlation of being right between replies to a question, [0, 1).")
-    format_rate: float = _setting(1.0, "Scripted: share of replies with both tags in place, in [0, 1].")
-    fail_rate: float = _setting(0.0, "Scripted: share of calls that fail, in [0, 1].")
-    latency_s: float = _setting(0.0, "Scripted: seconds that a call takes.")
-    timeout_s: float = _setting(30.0, "Seconds after which a single call counts as failed.")
+    correlation: float = _setting(
+        0.0, "Correlation of being right between replies to a question, [0, 1).", only="scripted"
+    )
+    format_rate: float = _setting(1.0, "Share of replies with both tags in place, in [0, 1].", only="scripted")
+    fail_rate: float = _setting(0.0, "Share of calls that fail, in [0, 1].", only="scripted")
+    latency_s: float = _setting(0.0, "Seconds that a call takes.", only="scripted")
+
+    model: str = _setting("", "The model as litellm names it: gpt-4o-2024-11-20, hosted_vllm/NAME.", only="litellm")
+    revision: str = _setting(
+        "", "Which weights answer, where `model` does not say it; another one buys anew.", only="litellm"
+    )
+    api_base: str = _setting(
+        "", "Address of an own server, http://HOST:PORT/v1; empty: the provider's.", only="litellm"
+    )
+    key_variable: str = _setting("", "NAME of the environment variable that holds the key.", only="litellm")
+    temperature: float | None = _setting(None, "Sampling temperature; empty: the API's default.", only="litellm")
+    top_p: float | None = _setting(None, "Nucleus share; empty: the API's default.", only="litellm")
+    max_tokens: int = _setting(1024, "Tokens at most per reply, those of hidden reasoning included.", only="litellm")
+    n_per_request: int | None = _setting(
+        None,
+        "Replies asked for in one request; empty: n where the API takes n, else 1.",
+        only="litellm",
+    )
+    logprobs: bool = _setting(True, "Ask for log-probs where litellm says that the API gives them.", only="litellm")
+    extra_body: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "Further keys of the request's body, as they are.", "only": "litellm"}
+    )
+    requests_per_minute: float | None = _setting(None, "Rate limit kept on this side; empty: none.", only="litellm")
+    tokens_per_minute: float | None = _setting(None, "The same in tokens, prompt and reply.", only="litellm")
+    concurrency: int = _setting(64, "Requests under way at once.", only="litellm")
+    max_retries: int = _setting(3, "Further attempts after a rate limit or a server's error.", only="litellm")
+    usd_per_million_in: float | None = _setting(
+        None, "Dollars per million prompt tokens; empty: litellm's price table.", only="litellm"
+    )
+    usd_per_million_out: float | None = _setting(None, "The same for the reply's tokens.", only="litellm")
 
 
 @dataclass

@@ -69,6 +69,7 @@ def _without_blanks(name: str, answer: list[Reply] | Failure) -> tuple[list[Repl
         return answer, [answer]
     good = [reply for reply in answer if reply.text.strip()]
     if not good:
-        blank = Failure(name, "bad_reply", f"{len(answer)} replies, none with text")
+        refused = bool(answer) and all(reply.finish_reason == "content_filter" for reply in answer)
+        blank = Failure(name, "refused" if refused else "bad_reply", f"{len(answer)} replies, none with text")
         return blank, [blank]
     return good, [Failure(name, "bad_reply", "a reply without text")] * (len(answer) - len(good))

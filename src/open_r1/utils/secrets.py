@@ -10,6 +10,7 @@ SECRET_NAME = re.compile(r"(^|_)(api_?key|key|token|secret|password)$", re.IGNOR
 # What keys of OpenAI and Anthropic, Hugging Face, Google, GitHub and AWS look like, and HTTP bearer headers.
 SECRET_VALUE = re.compile(
     r"(?<!\w)(sk-[\w-]{16,}|hf_\w{20,}|AIza[\w-]{30,}|gh[pousr]_\w{20,}|AKIA[0-9A-Z]{16}|Bearer\s+\S{16,})"
+    r"|://[^/\s:@]+:[^/\s@]+@"  # a password in an address
 )
 
 

@@ -1,0 +1,35 @@
+"""External models from a recipe: the one place where an entry of `external_models` becomes a provider."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from open_r1.external.litellm_provider import LiteLLMProvider
+from open_r1.external.provider import Provider
+from open_r1.external.ready import lacking
+from open_r1.external.scripted import ScriptedProvider
+from open_r1.schema import UserError
+from open_r1.settings import ExternalModelConfig
+
+
+def build_providers(models: Sequence[ExternalModelConfig], seed: int, max_pixels: int) -> list[Provider]:
+    """Build every model, in the recipe's order; nothing is asked of anyone yet but whether their servers are there.
+
+    Args:
+        models: the recipe's entries, `n` filled in.
+        seed: of the scripted replies.
+        max_pixels: pictures are sent at no more than this.
+
+    Raises:
+        UserError: a key, a price, a server or a model is missing; one line each.
+    """
+    if missing := lacking(models):
+        raise UserError("\n".join(missing))
+    return [_build(model, seed, max_pixels) for model in models]
+
+
+def _build(model: ExternalModelConfig, seed: int, max_pixels: int) -> Provider:
+    if model.provider == "litellm":
+        return LiteLLMProvider(model, max_pixels)
+    values: dict[str, Any] = asdict(model) | {"seed": seed}
+    return ScriptedProvider(**{field.name: values[field.name] for field in fields(ScriptedProvider)})

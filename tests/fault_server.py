@@ -1,0 +1,161 @@
+"""An OpenAI-compatible server on loopback that misbehaves by a seeded plan; it counts what it was asked and sold.
+
+    with FaultServer(plan={"ok": 0.5, "reset": 0.5}, seed=0) as server: ...  server.url, server.asked, server.kinds
+
+The fault of a request follows from the seed, its prompt, and how often that prompt has come before, and from nothing
+else, so that a plan is the same whatever the order in which requests arrive.
+"""
+
+import asyncio
+import json
+import logging
+import random
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+REPLY = "<think>I count the marmalade</think>\n<answer>4</answer>"  # a word that no log line may hold
+FAULTS = (
+    *("429", "429 retry-after", "500", "503", "reset", "hang", "trickle", "broken json", "fewer", "empty", "refusal"),
+    *("length", "10 MB", "content type", "no choices", "400 echo"),
+)
+
+
+class FaultServer:
+    """Serves while the `with` block lasts, in a thread of its own."""
+
+    def __init__(self, plan: Mapping[str, float] | None = None, seed: int = 0, latency_s: float = 0.0):
+        """Misbehave with these shares ("ok" among them)."""
+        self.plan, self.seed, self.latency_s = dict(plan or {"ok": 1.0}), seed, latency_s
+        self.asked: list[dict[str, Any]] = []  # every request's body
+        self.headers: list[Mapping[str, str]] = []
+        self.kinds: Counter[str] = Counter()
+        self.most_at_once = self._at_once = 0
+        self._seen: Counter[str] = Counter()
+        self._loop = asyncio.new_event_loop()
+        self._over = asyncio.Event()
+
+    def __enter__(self) -> "FaultServer":
+        logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # clients that give up are no news
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _start(self) -> None:
+        app = web.Application(client_max_size=2**26)
+        app.router.add_get("/v1/models", lambda _: _json({"data": [{"id": "m"}]}))
+        app.router.add_post("/v1/chat/completions", self._chat)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+
+    async def _stop(self) -> None:
+        self._over.set()  # what hangs ends
+        await self._runner.cleanup()
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.asked.append(body)
+        self.headers.append(request.headers)
+        prompt = json.dumps(body["messages"])
+        self._seen[prompt] += 1
+        chance = random.Random(f"{self.seed}/{prompt}/{self._seen[prompt]}")
+        kind = chance.choices(list(self.plan), list(self.plan.values()))[0]
+        self.kinds[kind] += 1
+        self._at_once += 1
+        self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            await asyncio.sleep(self.latency_s)
+            return await self._answer(request, body, kind)
+        finally:
+            self._at_once -= 1
+
+    async def _answer(self, request: web.Request, body: dict[str, Any], kind: str) -> web.StreamResponse:
+        n = body.get("n", 1)
+        match kind:
+            case "429":
+                return _json({"error": {"message": "slow down"}}, 429)
+            case "429 retry-after":
+                return _json({"error": {"message": "slow down"}}, 429, {"Retry-After": "0.05"})
+            case "500" | "503":
+                return _json({"error": {"message": "out of order"}}, int(kind))
+            case "400 n" if n == 1 and "logprobs" not in body:
+                return _json(completion(1, body))
+            case "400 n":
+                return _json({"error": {"message": "n must be 1"}}, 400)
+            case "400 echo":  # as some servers do: the request in the error, the key too
+                said = f"bad input {json.dumps(body)} {request.headers.get('Authorization')}"
+                return _json({"error": {"message": said}}, 400)
+            case "hang":
+                await self._over.wait()
+                return _json(completion(n, body))
+            case "reset" | "trickle":
+                return await self._stream(request, completion(n, body), kind)
+            case "broken json":
+                return web.Response(text=f'{{"choices": [{{"message": "{REPLY}', content_type="application/json")
+            case "content type":
+                return web.Response(text=f"<html>{REPLY}</html>", content_type="text/html")
+            case "no choices":
+                return _json({"object": "chat.completion"})
+            case "fewer":
+                return _json(completion(max(1, n // 2), body))
+            case "one":
+                return _json(completion(1, body, logprobs=False))
+            case "empty":
+                return _json(completion(n, body, text=""))
+            case "refusal":
+                return _json(completion(n, body, text=None, refusal="I will not"))
+            case "length":
+                return _json(completion(n, body, finish="length"))
+            case "10 MB":
+                return _json(completion(n, body, text="jam " * (10 * 2**18)))
+            case "ok":
+                return _json(completion(n, body))
+        raise AssertionError(f"no fault '{kind}'")
+
+    async def _stream(self, request: web.Request, answer: dict[str, Any], kind: str) -> web.StreamResponse:
+        """Send half of the answer; then close the connection, or go on a byte at a time."""
+        content = json.dumps(answer).encode()
+        response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(len(content))})
+        await response.prepare(request)
+        await response.write(content[: len(content) // 2])
+        if kind == "reset":
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+        for byte in content[len(content) // 2 :]:
+            if self._over.is_set() or request.transport is None:
+                break
+            await response.write(bytes([byte]))
+            await asyncio.sleep(0.2)
+        return response
+
+
+def completion(
+    n: int, body: Mapping[str, Any], text: str | None = REPLY, finish: str = "stop", refusal: str | None = None,
+    logprobs: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """A chat completion of n choices: 100 prompt tokens, 10 per choice."""
+    message = {"role": "assistant", "content": text, "refusal": refusal}
+    choice: dict[str, Any] = {"message": message, "finish_reason": finish}
+    if logprobs and body.get("logprobs"):
+        choice["logprobs"] = {"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -0.25}]}
+    usage = {"prompt_tokens": 100, "completion_tokens": 10 * n, "total_tokens": 100 + 10 * n}
+    choices = [{"index": i, **choice} for i in range(n)]
+    return {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
+
+
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.json_response(value, status=status, headers=headers)

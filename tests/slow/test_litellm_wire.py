@@ -1,0 +1,87 @@
+"""litellm as the way to a model: the same faults, the same outcomes; what we rely on in it. Slow: importing it is."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+from fault_server import REPLY, FaultServer
+from open_r1.external.litellm_provider import LiteLLMProvider
+from open_r1.external.prices import price_table
+from open_r1.external.wire_litellm import import_litellm, supported
+from open_r1.schema import Failure
+from test_litellm_provider import KEY, ask, key, model, picture, request  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.slow
+
+
+def through_litellm(server: FaultServer, **changes) -> LiteLLMProvider:
+    """A model of a provider that is never spoken to directly."""
+    return LiteLLMProvider(model(server, **({"model": "custom_openai/m", "timeout_s": 20.0} | changes)), 10**6)
+
+
+def test_the_price_table_is_litellm_s_own():
+    assert price_table()["gpt-4o"] == import_litellm().model_cost["gpt-4o"]
+    assert len(price_table()) == pytest.approx(len(import_litellm().model_cost), rel=0.05)
+
+
+def test_litellm_says_who_takes_n_and_log_probs():
+    assert {"n", "logprobs"} <= supported("gpt-4o-2024-11-20")
+    assert "n" not in supported("claude-sonnet-4-5") and "logprobs" not in supported("claude-sonnet-4-5")
+
+
+def test_n_replies_come_with_tokens_cost_and_log_probs(tmp_path):
+    with FaultServer() as server:
+        [replies] = ask(through_litellm(server, n=3, n_per_request=3, temperature=0.5), request(picture(tmp_path), n=3))
+    [sent] = server.asked
+    assert sent["n"] == 3 and sent["model"] == "m" and sent["temperature"] == 0.5 and sent["max_tokens"] == 64
+    assert [reply.text for reply in replies] == [REPLY] * 3
+    assert sum(reply.cost_usd for reply in replies) == pytest.approx(100 * 2e-6 + 30 * 10e-6)
+    assert all(reply.finish_reason == "stop" for reply in replies)
+    assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "attempts"),
+    [
+        ("429", "rate_limit", 2), ("500", "server", 2), ("503", "server", 2), ("reset", "connection", 1),
+        ("hang", "timeout", 1), ("broken json", "bad_reply", 1), ("content type", "bad_reply", 1),
+        ("no choices", "bad_reply", 1), ("10 MB", "bad_reply", 1), ("400 echo", "refused", 1),
+    ],
+)  # fmt: skip
+def test_each_fault_has_its_reason_through_litellm_too(tmp_path, caplog, fault, reason, attempts):
+    limit = 3.0 if reason == "timeout" else 30.0
+    with FaultServer({fault: 1.0}) as server, caplog.at_level(logging.DEBUG):
+        provider = through_litellm(server, max_retries=1, timeout_s=limit, logprobs=False)
+        [answer] = ask(provider, request(picture(tmp_path)))
+    assert isinstance(answer, Failure) and answer.reason == reason, answer
+    assert len(server.asked) == attempts
+    for record in caplog.records:
+        assert KEY not in record.getMessage()
+        assert record.levelno <= logging.DEBUG or "marmalade" not in record.getMessage()
+    assert KEY not in answer.message and "marmalade" not in answer.message
+
+
+def test_a_server_that_is_gone_is_a_connection_failure(tmp_path):
+    with FaultServer() as server:
+        pass
+    [answer] = ask(through_litellm(server, max_retries=0), request(picture(tmp_path)))
+    assert isinstance(answer, Failure) and answer.reason == "connection"
+
+
+def test_clients_are_closed_without_a_warning(tmp_path):
+    with FaultServer() as server, warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for _ in range(2):  # on two loops, one after the other
+            [[reply]] = ask(through_litellm(server), request(picture(tmp_path)))
+            assert reply.text == REPLY
+        asyncio.run(asyncio.sleep(0))
+
+
+def test_importing_the_entry_imports_no_litellm():
+    code = "import sys, open_r1.external.build; print('litellm' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip() == "False"
