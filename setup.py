@@ -18,6 +18,7 @@ CORE = [
     "huggingface-hub",  # as transformers pins it; the download uses it directly
     "litellm==1.106.2",
     "aiohttp",  # as litellm pins it; own servers are spoken to directly
+    "openai",  # as litellm pins it: its errors tell a server's answer from litellm's own words
     "httpx",  # as litellm and huggingface-hub pin it
     "math-verify==0.9.0",
     "wandb==0.31.0",

@@ -11,7 +11,7 @@ import pytest
 from fault_server import REPLY, FaultServer
 from open_r1.external.litellm_provider import LiteLLMProvider
 from open_r1.external.prices import price_table
-from open_r1.external.wire_litellm import import_litellm, supported
+from open_r1.external.wire_litellm import import_litellm, rejoin, supported
 from open_r1.schema import Failure
 from test_litellm_provider import KEY, ask, key, model, picture, request  # noqa: F401 (a fixture)
 
@@ -42,6 +42,15 @@ def test_n_replies_come_with_tokens_cost_and_log_probs(tmp_path):
     assert sum(reply.cost_usd for reply in replies) == pytest.approx(100 * 2e-6 + 30 * 10e-6)
     assert all(reply.finish_reason == "stop" for reply in replies)
     assert server.headers[0]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_hidden_reasoning_is_no_part_of_a_reply_and_think_tags_are():
+    cut = {"content": "\n<answer>4</answer>", "reasoning_content": "2 + 2"}
+    [choice] = rejoin({"choices": [{"message": dict(cut)}]})["choices"]
+    assert choice["message"]["content"] == "<think>2 + 2</think>\n<answer>4</answer>"
+    usage = {"completion_tokens_details": {"reasoning_tokens": 5}}
+    [choice] = rejoin({"choices": [{"message": dict(cut)}], "usage": usage})["choices"]
+    assert choice["message"]["content"] == "\n<answer>4</answer>"
 
 
 @pytest.mark.parametrize(

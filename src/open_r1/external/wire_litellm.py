@@ -37,7 +37,7 @@ class LiteLLMWire:
             if trouble is None:
                 raise
             raise trouble from None
-        return response.model_dump()
+        return rejoin(response.model_dump())
 
     def _trouble(self, error: Exception) -> Trouble | None:
         """Name what litellm raised, by what lies at its root where litellm is vague; None for a programming error."""
@@ -57,8 +57,8 @@ class LiteLLMWire:
         status = getattr(error, "status_code", None)
         if not isinstance(status, int):
             return None
-        if status == 200:
-            return Trouble("bad_reply", "a response that cannot be read")
+        if status >= 500 and not any(_answered(link) for link in chain):  # litellm's own word for what it cannot read
+            return Trouble("bad_reply", f"a response that cannot be read ({type(error).__name__})")
         headers = getattr(getattr(error, "response", None), "headers", None) or {}
         headers = getattr(error, "litellm_response_headers", None) or headers
         logger.debug("%s", scrub(str(error)))
@@ -69,6 +69,21 @@ class LiteLLMWire:
         from litellm.llms.custom_httpx.async_client_cleanup import close_litellm_async_clients
 
         await close_litellm_async_clients()
+
+
+def rejoin(response: dict[str, Any]) -> dict[str, Any]:
+    """Put the think tags back that litellm cuts out of a reply's text, with what stood in them.
+
+    Only where the API itself reported no hidden reasoning: that is no part of the reply.
+    """
+    details = (response.get("usage") or {}).get("completion_tokens_details") or {}
+    for choice in response.get("choices") or []:
+        message = choice["message"]
+        thought, text = message.get("reasoning_content"), message.get("content") or ""
+        hidden = details.get("reasoning_tokens") or message.get("thinking_blocks")
+        if thought and not hidden and "<think>" not in text:
+            message["content"] = f"<think>{thought}</think>{text}"
+    return response
 
 
 def import_litellm() -> Any:
@@ -86,6 +101,14 @@ def import_litellm() -> Any:
 def supported(model: str) -> set[str]:
     """The keys of a request that litellm says the model's API takes."""
     return set(import_litellm().get_supported_openai_params(model=model) or ())
+
+
+def _answered(error: BaseException) -> bool:
+    """Whether this is a server's HTTP status; litellm gives the status 500 to errors of its own as well."""
+    import openai  # takes a second, and is there once litellm is
+
+    theirs = isinstance(error, openai.APIStatusError) and type(error).__module__.startswith("openai")
+    return theirs or isinstance(error, httpx.HTTPStatusError)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
