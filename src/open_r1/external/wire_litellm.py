@@ -1,4 +1,4 @@
-"""litellm as the way to every hosted model: its knowledge of APIs and keys, without its retries, logs and telemetry."""
+"""litellm as the way to every hosted model: its knowledge of APIs and keys, without its retries and logs."""
 
 import json
 import logging
@@ -87,11 +87,10 @@ def rejoin(response: dict[str, Any]) -> dict[str, Any]:
 
 
 def import_litellm() -> Any:
-    """Import litellm with its telemetry, chatter and price download off."""
+    """Import litellm with its chatter and its price download off."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm
 
-    litellm.telemetry = False
     litellm.suppress_debug_info = True
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy", "httpx", "openai"):  # they log requests and replies
         logging.getLogger(name).setLevel(logging.CRITICAL)
