@@ -1,12 +1,13 @@
 """Holds the arithmetic of `make plan` against measured memory of real trainings, into results/plan.json.
 
-    python scripts/benchmark_plan.py [--sizes 1 20 80 300]      # millions of parameters, roughly; about 5 minutes
+    python scripts/benchmark_plan.py [--sizes 1 20 80 300]      # millions of parameters, roughly; 20 minutes
 
 Each size trains two steps in a process of its own, on the CPU in float32: a step is two micro-batches of two rows. The
 kernel's own counters (VmHWM, reset at each phase) say how much memory generation, update and optimizer's step took.
 """
 
 import argparse
+import gc
 import json
 import os
 import shlex
@@ -51,6 +52,7 @@ class Meter:
     def __init__(self) -> None:
         self.peaks: dict[str, int] = {}
         self.base = 0
+        gc.collect()  # what was made to write the checkpoint
         self.base = self.now()
 
     def now(self) -> int:
