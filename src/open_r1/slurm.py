@@ -65,7 +65,7 @@ def train(words: list[str]) -> int:
 
 
 def evaluate(words: list[str]) -> int:
-    """Evaluate on the first node, with the words of `make eval`."""
+    """Evaluate on the first node, with the words of evaluate.py."""
     return run(srun(job_nodes()[:1], [sys.executable, str(HERE / "evaluate.py"), *words]))
 
 

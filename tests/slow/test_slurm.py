@@ -185,6 +185,14 @@ def test_a_requeued_job_goes_on_and_ends_with_the_weights_of_one_that_was_never_
     assert weights(job.folder) == weights(whole.folder)
 
 
+def test_replies_are_graded_in_a_job(cluster, tmp_path):
+    replies, scores = tmp_path / "replies.jsonl", tmp_path / "scores.jsonl"
+    replies.write_text('{"reply": "<think>2 + 2</think><answer>4</answer>", "answer": "4"}\n')
+    words = ["--task", "clevr_math", "--replies", str(replies), "--output", str(scores)]
+    assert "1 replies" in Job(cluster, tmp_path / "run", [], "evaluate.slurm", *words).finish()
+    assert json.loads(scores.read_text())["accuracy"] == 1.0
+
+
 def test_words_that_cannot_be_meant_end_the_job_with_one_line(cluster, tmp_path):
     job = Job(cluster, tmp_path / "run", [], "train.slurm", "--task", "trnce")
     wait(lambda: job.state not in RUNNING, 120, "the job to end")
