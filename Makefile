@@ -1,7 +1,7 @@
 # Everything a user does, one target each; `make help` lists them. Nothing but python3, make and git has to be there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install install-gpu train plan test check data check-data download base clean
+.PHONY: help install install-gpu train plan test check data check-data download base ablation clean
 
 # What to train, and on what; each may be given on the command line: make train TASK=trance MODEL=2b DRY_RUN=1
 TASK ?= clevr_math
@@ -31,7 +31,7 @@ option = $(if $($(2)),--$(1) "$($(2))")
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|ekipl_plus|grpo SEED MODEL_PATH DATA_PATH OUTPUT"
+	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|ekipl_plus|grpo|luffy|sft_term SEED MODEL_PATH DATA_PATH OUTPUT"
 	@echo "  TEACHERS=gpt-4o-gemini|vllm asks real external models (recipes/teachers); without it they are scripted."
 	@echo '  DRY_RUN=1 shows a run without starting it; ARGS="--learning_rate 1e-6" overrides any setting.'
 	@echo '  make plan TASK=trance MODEL=7b GPUS=8 MEM=80; on a cluster: slurm/README.md'
@@ -82,6 +82,9 @@ download: $(STAMP)  ## fetch the Reason-RFT-CoT data set from the Hugging Face h
 
 base: $(STAMP)  ## make the tiny base policy of TASK again
 	@$(PY) src/open_r1/sft.py --base --task "$(TASK)" $(call option,seed,SEED) $(ARGS)
+
+ablation: $(STAMP)  ## selection x baseline x weights x teachers, about 3.5 hours; goes on where it was stopped
+	@$(PY) scripts/study_ablation.py $(ARGS) && $(PY) scripts/results_page.py
 
 clean:  ## remove caches; runs, data and .venv stay
 	@rm -rf .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist src/*.egg-info

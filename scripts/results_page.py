@@ -4,9 +4,9 @@
     python scripts/results_page.py --check                                # exit 1 where the page would change
     python scripts/results_page.py --figure docs/images/learning.png      # base, GRPO, EKIPL from results/learning.json
 
-A results file is a study (made by scripts/study_learning.py) or a list of figures:
-{"name", "command", "commit", "hardware", "figures": [{"label", "value", "unit", "target"}]}, `target` being ">= 50000",
-"<= 15", "> 0", "< 1" or null.
+A results file is a study (made by scripts/study_learning.py), a ready table (scripts/study_ablation.py) or a list of
+figures: {"name", "command", "commit", "hardware", "figures": [{"label", "value", "unit", "target"}]}, `target` being
+">= 50000", "<= 15", "> 0", "< 1" or null.
 """
 
 import argparse
@@ -30,6 +30,7 @@ GAIN_TARGET = ">= 10"  # points over the base policy
 LEAD_TARGET = "> 0"  # points over plain GRPO
 BASELINE, OURS = "grpo", "ekipl"
 STUDY_KEYS = {"command", "commit", "hardware", "date", "seeds", "runs", "table", "failed"}
+TABLE_KEYS = {"name", "note", "image", "head", "rows", "command", "commit", "hardware", "failed"}
 FIGURE_KEYS = {"name", "command", "commit", "hardware", "figures"}
 # Qwen2-VL-2B in arXiv 2506.06856: before training, GRPO (its Reason-RFT-Zero), Vision-EKIPL; TRANCE's OOD is the mean
 # of its left and right cameras.
@@ -122,6 +123,15 @@ def training_cells(runs: Sequence[dict[str, Any]]) -> list[str]:
     return [*shares, f"{seconds:,.0f}", f"{max(run['peak_rss_mib'] for run in runs):,.0f}"]
 
 
+def table_section(result: dict[str, Any]) -> str:
+    """A table that its study has made ready, with the picture and the runs that failed."""
+    text = f"## {result['name']}\n\n{result['note']}\n\n![{result['name']}]({result['image']})\n\n"
+    text += markdown(result["head"], result["rows"]) + "\n"
+    for failure in result["failed"]:
+        text += f"Failed: {failure['task']} {failure['cell']} seed {failure['seed']}: {failure['reason']}.\n\n"
+    return text + origin(result)
+
+
 def figures_section(result: dict[str, Any]) -> str:
     """A table of single figures with their targets."""
     rows = [
@@ -137,6 +147,8 @@ def page(results: Path) -> str:
         result = json.loads(path.read_text())
         if result.keys() >= STUDY_KEYS:
             sections.append(study_section("Learning" if path.stem == "learning" else f"Learning: {path.stem}", result))
+        elif result.keys() >= TABLE_KEYS:
+            sections.append(table_section(result))
         elif result.keys() >= FIGURE_KEYS:
             sections.append(figures_section(result))
         else:

@@ -11,6 +11,7 @@ cut, or made from another recipe, is put aside as <folder>.old1, .old2, ...
 import argparse
 import datetime
 import json
+import re
 import shlex
 import signal
 import statistics
@@ -41,18 +42,19 @@ RUN_KEYS = ("task", "method", "seed", "base", "final", "dead_groups", "kept_shar
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a study; `extra` are the words of --args, passed on to launch.py."""
+    """One run of a study; `extra` are words passed on to launch.py, `cell` what they make of the method, in a word."""
 
     study: str
     task: str
     method: str
     seed: int
     extra: tuple[str, ...]
+    cell: str = ""
 
     @property
     def name(self) -> str:
         """What the run is called in messages and paths."""
-        return f"{self.task}-{self.method}-s{self.seed}"
+        return f"{self.task}-{re.sub('[^a-z0-9]+', '_', self.cell) or self.method}-s{self.seed}"
 
     @property
     def folder(self) -> Path:

@@ -111,6 +111,23 @@ def test_order_and_number_of_replies_are_kept():
     assert [c.text for c in external("1", "22", "1")] == ["1", "22", "1"] and external() == []
 
 
+def test_log_probs_are_kept_token_by_token_where_the_tokenisations_agree_and_whole_where_they_do_not():
+    ids = encode_as_text(["1 2 1 2"], TOKENIZER)[0]
+    assert len(ids) > 3
+
+    def kept(given, limit=64, **changes):
+        reply = Reply("1 2 1 2", logprobs=given, **changes)
+        return external_candidates("vllm", [reply], TOKENIZER, EOS, limit, grade)[0].logprobs
+
+    own, foreign = (-0.5,) * len(ids), (-0.5, -1.0)
+    assert kept(None) is None and kept((float("nan"), *foreign)) is None
+    assert kept((*own, -2.0)) == (*own, -2.0)  # with its end
+    assert kept(own) == (*own, 0.0)  # without: the end counts as certain
+    assert kept(own, finish_reason="length") == own
+    assert kept((*own, -2.0), limit=3) == own[:3]
+    assert kept(foreign) == foreign and kept(foreign, limit=3) is None  # cut, and nobody knows where
+
+
 def test_half_a_surrogate_pair_is_replaced():
     assert external("1\ud8002")[0].text == "1?2"
 

@@ -49,6 +49,25 @@ def test_the_defaults_that_the_rules_assume_are_trl_s():
         ({"num_external_samples": 0}, "num_external_samples is 0; it must be at least 1"),
         ({"advantage_baseline": "pool", "scale_rewards": "batch"}, "scale_rewards is 'batch' with advantage_baseline"),
         ({"advantage_baseline": "pool", "reward_weights": [1.0, 2.0]}, "set advantage_baseline to kept"),
+        ({"external_weight": "iss"}, "did you mean 'is'"),
+        ({"weight_level": "word"}, "unknown weight_level 'word'"),
+        ({"weight_proposal": "mixtur"}, "did you mean 'mixture'"),
+        ({"weight_level": "token"}, "external_weight 'uncorrected' does not read it"),
+        ({"external_weight": "luffy", "weight_proposal": "mixture"}, "set external_weight to is or snis"),
+        ({"external_weight": "is", "luffy_gamma": 0.2}, "set external_weight to luffy"),
+        ({"external_weight": "luffy", "luffy_gamma": 0.0}, "luffy_gamma is 0.0; it must be above 0"),
+        (
+            {"external_weight": "snis", "external_models": [ONE, ONE | {"name": "two", "logprobs": False}]},
+            "external_models[1] 'two' gives no log-probs",
+        ),
+        (
+            {"external_weight": "is", "task": "trance", "external_models": [ONE]},
+            "on trance scripted models do not know their log-probs",
+        ),
+        (
+            {"external_weight": "is", "weight_level": "token", "external_models": [ONE]},
+            "external_models[0] 'one' has a tokenizer of its own",
+        ),
         ({"prompt_kind": "reason"}, "did you mean 'reasoning'"),
         ({"grader_setting": "ful"}, "valid: exact, tolerant"),
         ({"accelerate_config": "zero1"}, "did you mean 'zero"),
@@ -85,6 +104,14 @@ def test_a_broken_rule_names_value_rule_and_remedy_in_one_line(broken, message):
 
 def test_fewer_policy_samples_than_kept_are_allowed_when_a_failure_stops_the_run():
     check_recipe({"num_policy_samples": 4, "external_models": [ONE], "external_required": True})
+
+
+def test_weights_are_accepted_where_every_number_they_need_exists():
+    check_recipe({"external_weight": "is", "external_models": [ONE], "weight_proposal": "mixture"})
+    check_recipe(
+        {"external_weight": "snis", "weight_level": "token", "external_models": [ONE | {"same_tokenizer": True}]}
+    )
+    check_recipe({"external_weight": "luffy", "luffy_gamma": 0.3, "task": "trance", "external_models": [ONE]})
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,16 @@ def test_ekipl_plus_differs_from_the_papers_rule_in_exactly_how_the_group_is_cho
     assert different(ekipl, plus) == {"method", "selection"}
 
 
+@pytest.mark.parametrize(("method", "weight"), [("luffy", "luffy"), ("sft_term", "sft")])
+@pytest.mark.parametrize(("task", "model"), CASES)
+def test_a_peer_s_group_is_seven_of_the_policy_and_one_of_one_external_model(task, model, method, weight):
+    recipe = merge_recipe(task, model, method)
+    (teacher,) = recipe["external_models"]
+    assert teacher == merge_recipe(task, model, "ekipl")["external_models"][0]
+    assert recipe["num_policy_samples"] + recipe["num_external_samples"] == recipe["num_generations"] == 8
+    assert recipe["external_weight"] == weight
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_recipes_of_one_model_differ_between_tasks_only_where_the_paper_says_so(model):
     first, *others = (read_yaml(RECIPES / "tasks" / task / f"{model}.yaml") for task in TASKS)

@@ -14,6 +14,7 @@ from open_r1.external.scripted import (
     VALUES,
     ScriptedProvider,
     answer_at,
+    answer_share,
     far_functions,
     format_functions,
     near_functions,
@@ -21,6 +22,7 @@ from open_r1.external.scripted import (
     object_ids,
     true_functions,
     wrong_answer,
+    wrong_answers,
 )
 from open_r1.replies import parse_reply
 from open_r1.rewards import grade_math, grade_spatial
@@ -231,3 +233,30 @@ def test_rows_that_leave_no_room_for_a_slip_still_get_one():
     row = Row("t", "trance", (), "[('0', 'cube', 'small', 'gray', 'metal')]", crowded)
     replies = texts(ScriptedProvider("a", 200, 0.3), row, 200)
     assert 0.25 < np.mean([partial(text, row) for text in replies]) < 0.45
+
+
+@pytest.mark.parametrize("answer", ["4", "B", "(C) 30°", "2.5 cm", "1", "yes"])
+def test_the_shares_of_all_answers_sum_to_1(answer):
+    row = Row("s", "geomath", (), "", answer)
+    wrong = set(wrong_answers(row))
+    assert answer_share(row, answer, 0.7) == 0.7
+    assert sum(answer_share(row, other, 0.7) for other in wrong) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("correlation", "format_rate"), [(0.0, 1.0), (0.5, 0.8)])
+def test_a_reply_says_how_likely_its_text_was(correlation, format_rate):
+    row = Row("s", "clevr_math", (), "How many?", "4", cot="3 + 1 = 4")
+    teacher = ScriptedProvider("t", 4000, accuracy=0.6, correlation=correlation, format_rate=format_rate, seed=3)
+    replies = asyncio.run(teacher.ask(Request(row, [], n=4000)))
+    assert isinstance(replies, list)
+    likely = {reply.text: math.exp(reply.logprobs[0]) for reply in replies}
+    seen = {text: sum(reply.text == text for reply in replies) / 4000 for text in likely}
+    assert len(likely) == (11 if format_rate == 1 else 22)
+    assert sum(likely.values()) == pytest.approx(1.0)
+    assert all(seen[text] == pytest.approx(share, abs=0.03) for text, share in likely.items())  # 4 standard errors
+
+
+def test_log_probs_are_left_out_where_they_are_not_wanted_or_not_known():
+    silent, telling = (ScriptedProvider("t", 1, accuracy=0.6, logprobs=wanted) for wanted in (False, True))
+    replies = [ask(silent, COUNTING), ask(telling, SPATIAL), ask(telling, COUNTING)]
+    assert [reply[0].logprobs is None for reply in replies if isinstance(reply, list)] == [True, True, False]

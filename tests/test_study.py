@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from open_r1.checks import check_recipe
+from open_r1.recipe import merge_recipe, parse_overrides
 from open_r1.schema import UserError
 from open_r1.utils.markdown import verdict
 
@@ -43,6 +45,8 @@ def load(name):
 
 page = load("results_page")
 learning = load("study_learning")
+measures = load("ablation_results")
+ablation = load("study_ablation")
 
 
 def summary(method, seed):
@@ -117,6 +121,38 @@ def test_a_wrong_setting_stops_a_study_before_any_run(study, tmp_path, capsys):
     assert study("--args=--learning_rat 1") == 2
     assert "did you mean 'learning_rate'?" in capsys.readouterr().err
     assert not (tmp_path / "made").exists()
+
+
+def test_every_cell_of_the_ablation_is_a_recipe_that_can_be_meant():
+    jobs = ablation.plan("ablation", ["clevr_math", "geomath", "trance"], [0, 1, 2], list(ablation.CELLS))
+    assert len({job.name for job in jobs}) == len(jobs) and {job.seed for job in jobs[:1]} == {0}
+    for job in jobs:
+        overrides = parse_overrides(job.extra)
+        check_recipe(merge_recipe(job.task, "tiny", job.method, overrides))
+    per_seed = [sum(job.seed == seed for job in jobs) for seed in (0, 1, 2)]
+    assert per_seed == [14 * 3 - 1, 8 * 3 - 1, 8 * 3 - 1]  # snis not on the spatial task; six cells with one seed
+
+
+def test_an_ablation_says_when_grpo_s_end_was_reached_and_which_dead_groups_were_avoidable(study, tmp_path):
+    runs = tmp_path / "runs/a"
+    for cell, accuracy in (("grpo", [0.1, 0.2, 0.2, 0.3]), ("ekipl", [0.2, 0.3, 0.5, 0.5])):
+        folder = runs / f"trance-{cell}-s0"
+        folder.mkdir(parents=True)
+        dead = {"dead_groups/after": 0.6, "dead_groups/update": 0.6, "dead_groups/pool": 0.5}
+        lines = [{"policy/accuracy": a, "kl/policy": 0.01, **dead} for a in accuracy]
+        (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+        (folder / "summary.json").write_text(json.dumps(summary(cell, 0)))
+    jobs = ablation.plan("a", ["trance"], [0], ["grpo", "ekipl"])
+    measures.write_results(tmp_path / "results/a.json", "c", jobs, {}, ablation.CELLS)
+    result = json.loads((tmp_path / "results/a.json").read_text())
+    grpo, ekipl = result["runs"]
+    assert (grpo["samples_to_baseline"], ekipl["samples_to_baseline"]) == (1.0, 0.5)  # .3 at step 4, at step 2
+    assert ekipl["dead_avoidable"] == pytest.approx(0.2) and ekipl["kl_end"] == pytest.approx(0.01)
+    assert "ekipl +5.0; grpo +0.0" in result["note"]
+    text = page.page(tmp_path / "results")
+    row = "| Spatial transformation | ekipl | 1 | 35.0 (35.0 to 35.0) | 35.0 (35.0 to 35.0) | 50 % | 20 % |"
+    assert row in text and "![Ablation](images/a.png)" in text
+    assert (tmp_path / "docs/images/a.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

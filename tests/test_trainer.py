@@ -14,10 +14,11 @@ from open_r1.metrics import JsonLinesCallback
 from open_r1.prompts import to_dataset
 from open_r1.replies import format_reply
 from open_r1.rows import load_rows
-from open_r1.schema import Candidate, Failure, Reply, Row, Score
+from open_r1.schema import Candidate, Failure, Reply, Row, Score, UserError
 from open_r1.tasks import get_task
 from open_r1.trainer import EKIPLTrainer, Generated, reward_functions
 from open_r1.utils.loading import load_policy
+from open_r1.weights import Weighting, luffy_weights
 
 TASK = get_task("clevr_math")
 IMAGE_PAD, IM_END = "<|image_pad|>", "<|im_end|>"
@@ -26,12 +27,12 @@ IMAGE_PAD, IM_END = "<|image_pad|>", "<|im_end|>"
 class Teacher:
     """Says the same texts about every row; `None` stands for the row's right answer, an empty list for a failure."""
 
-    def __init__(self, *texts: str | None, name: str = "teacher"):
-        self.name, self.n, self.texts = name, len(texts), texts
+    def __init__(self, *texts: str | None, name: str = "teacher", logprobs: tuple[float, ...] | None = None):
+        self.name, self.n, self.texts, self.logprobs = name, len(texts), texts, logprobs
 
     async def ask(self, request: Request) -> list[Reply] | Failure:
         right = format_reply("I count", request.row.answer)
-        replies = [Reply(right if text is None else text) for text in self.texts]
+        replies = [Reply(right if text is None else text, logprobs=self.logprobs) for text in self.texts]
         return replies or Failure(self.name, "server", "down")
 
     async def aclose(self) -> None:
@@ -93,6 +94,18 @@ def train(trainer) -> dict:
     trainer.train()
     file = Path(trainer.args.output_dir) / "metrics.jsonl"
     return json.loads(file.read_text().splitlines()[-1])
+
+
+def watch_advantages(trainer) -> list[torch.Tensor]:
+    """Collect the advantages that reach TRL's loss, and let them through."""
+    seen, plain = [], trainer._compute_loss
+
+    def spy(model, inputs):
+        seen.append(inputs["advantages"])
+        return plain(model, inputs)
+
+    trainer._compute_loss = spy
+    return seen
 
 
 def by_length(reply: str, answer: str):
@@ -167,21 +180,64 @@ def test_where_top_g_is_dead_each_remedy_moves_the_weights(tiny_folder, counting
     """Four policy samples that are never right, six teachers' that always are: top-G keeps right ones only."""
     teachers = [Teacher(*[None] * 6)]
     trainer = make_trainer(tiny_folder, counting_data, tmp_path, teachers, rules=rules, max_completion_length=64)
-    before, seen, plain = weights(trainer.model), [], trainer._compute_loss
-
-    def spy(model, inputs):
-        seen.append(sorted(inputs["advantages"].tolist()))
-        return plain(model, inputs)
-
-    trainer._compute_loss = spy
+    before, seen = weights(trainer.model), watch_advantages(trainer)
     metrics = train(trainer)
     assert metrics["kept_share/teacher"] == share and metrics["kept/reward"] == sum(kept) / 4
     assert metrics["dead_groups/after"] == float(share == 1.0) and metrics["dead_groups/update"] == 0.0
     std = 1.0328  # of four 0 and six 2
     one = {"pool": [0.8 / std] * 4, "policy": [2.0 / std] * 4}.get(rules.get("advantage_baseline"))
     one = one or [(r - sum(kept) / 4) / torch.tensor(kept).float().std().item() for r in kept]
-    assert seen[0] == pytest.approx(sorted(2 * one), abs=1e-3)  # two prompts
+    assert sorted(seen[0].tolist()) == pytest.approx(sorted(2 * one), abs=1e-3)  # two prompts
     assert not same(before, weights(trainer.model))
+
+
+@pytest.mark.parametrize(
+    ("weighting", "external", "own"),
+    [
+        (Weighting("is"), 0.0, -0.4),  # pi / q is e^-20 and less; G / K = 4 / 5
+        (Weighting("snis"), 0.0, -0.6667),  # three policy samples share the weight of four: -.5 x 4 / 3
+        (Weighting("is", proposal="mixture"), 0.0, -0.5),  # at most K / N = 5 / 4
+        (Weighting("sft", sft_coef=0.3), 0.3, -0.5),
+    ],
+    ids=["is", "snis", "mixture", "sft"],
+)
+def test_weights_reach_the_loss(tiny_folder, counting_data, tmp_path, weighting, external, own):
+    """One right reply of a teacher that was sure of it (log-prob 0) beside three policy samples that are wrong."""
+    teachers, rules = [Teacher(None, logprobs=(0.0,))], {"weighting": weighting}
+    trainer = make_trainer(tiny_folder, counting_data, tmp_path, teachers, rules=rules, max_completion_length=64)
+    before, seen = weights(trainer.model), watch_advantages(trainer)
+    metrics = train(trainer)
+    assert seen[0].shape == (8, 1) and sorted(seen[0].flatten().tolist()) == pytest.approx(
+        sorted([external, own, own, own] * 2), abs=1e-3
+    )
+    assert metrics["grad_share/teacher"] + metrics["grad_share/policy"] == pytest.approx(1.0)
+    assert (metrics["grad_share/teacher"] > 0.01) == (weighting.kind == "sft")
+    assert metrics.get("external/teacher/unweighted", 0) == 0
+    assert not same(before, weights(trainer.model))
+
+
+def test_luffy_gives_every_external_token_the_weight_of_its_probability(tiny_folder, counting_data, tmp_path):
+    rules = {"weighting": Weighting("luffy")}
+    trainer = make_trainer(tiny_folder, counting_data, tmp_path, [Teacher(None)], rules=rules, max_completion_length=64)
+    seen, logps, plain = watch_advantages(trainer), [], trainer._token_means.by_source
+
+    def spy(source, mask, *rest):
+        logps.append((source, mask, trainer._token_means.logps))
+        return plain(source, mask, *rest)
+
+    trainer._token_means.by_source = spy
+    metrics = train(trainer)
+    source, mask, logps_BT = logps[0]
+    inside = mask.bool() & (source == 1).unsqueeze(1)
+    torch.testing.assert_close(seen[0][inside], 1.5 * luffy_weights(logps_BT[inside], 0.1), rtol=1e-3, atol=1e-5)
+    assert 0 < metrics["weights/p95"] <= metrics["weights/max"] <= 0.25
+
+
+def test_a_teacher_without_log_probs_stops_a_run_that_needs_them(tiny_folder, counting_data, tmp_path):
+    rules = {"weighting": Weighting("is")}
+    trainer = make_trainer(tiny_folder, counting_data, tmp_path, [Teacher(None)], rules=rules)
+    with pytest.raises(UserError, match="external model 'teacher' sent 2 replies and no log-probs"):
+        trainer.train()
 
 
 def test_equal_rewards_that_round_badly_are_still_exactly_dead(tiny_folder, counting_data, tmp_path):

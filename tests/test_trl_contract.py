@@ -43,6 +43,20 @@ def test_the_loss_takes_its_log_probs_from_the_method_we_listen_to():
     assert source("_compute_loss").count("self._get_per_token_logps_and_entropies(") == 1
 
 
+def test_advantages_may_have_one_value_per_token_and_multiply_the_ratio():
+    body = source("_compute_loss")
+    assert "if advantages.dim() == 1:\n            advantages = advantages.unsqueeze(1)" in body
+    assert "per_token_loss1 = coef_1 * advantages" in body
+
+
+def test_the_batch_holds_what_the_log_prob_pass_takes_under_the_same_names():
+    body = source("_generate_and_score_completions")
+    needed = {"pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids"}
+    assert needed <= set(parameters("_get_per_token_logps_and_entropies"))
+    assert all(f'output["{name}"]' in body for name in needed | {"old_per_token_logps"})
+    assert parameters("_get_per_token_logps_and_entropies")[5] == "batch_size"
+
+
 def test_metrics_logged_by_name_are_averaged_and_flushed_in_the_same_call():
     assert parameters("_log_metric") == ["self", "name", "value"]
     assert "self._pending_metrics.clear()" in source("_generate_and_score_completions")

@@ -4,6 +4,7 @@ External text is data. It is encoded without special-token parsing: a reply that
 becomes ordinary text tokens, since the real ones would break the match of images and features or end the turn early.
 """
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -68,8 +69,19 @@ def external_candidates(
         text = tokenizer.decode(kept, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         token_ids = (*kept, eos_token_id) if whole else tuple(kept)
-        candidates.append(Candidate(source, text, token_ids, grade(text), truncated=not whole))
+        cut = len(kept) < len(ids) or len(reply.text) > readable
+        logprobs = _logprobs(reply.logprobs, len(ids), len(token_ids), cut)
+        candidates.append(Candidate(source, text, token_ids, grade(text), truncated=not whole, logprobs=logprobs))
     return candidates
+
+
+def _logprobs(given: Sequence[float] | None, encoded: int, length: int, cut: bool) -> tuple[float, ...] | None:
+    """Log-probs of the `length` tokens that are kept of a reply whose text is `encoded` tokens of the policy's."""
+    if given is None or not all(map(math.isfinite, given)):
+        return None
+    if len(given) - encoded in (0, 1):  # token by token the policy's; an end that was not reported counts as certain
+        return (*given, 0.0)[:length]
+    return None if cut else tuple(given)  # how many of a foreign tokenisation's tokens are left is not known
 
 
 def encode_as_text(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:

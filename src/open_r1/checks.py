@@ -12,10 +12,20 @@ from typing import Any
 from open_r1 import recipe as recipes
 from open_r1.batch import TRL_DEFAULTS, check_batch
 from open_r1.checks_external import check_provider
-from open_r1.checks_method import check_group, external_samples
+from open_r1.checks_method import check_group, check_weights, external_samples
 from open_r1.schema import POLICY, UserError
 from open_r1.selection import BASELINES, SELECTIONS
-from open_r1.settings import DATA_SIZES, MODELS, PROMPT_KINDS, PROVIDERS, ExternalModelConfig, Settings
+from open_r1.settings import (
+    DATA_SIZES,
+    EXTERNAL_WEIGHTS,
+    MODELS,
+    PROMPT_KINDS,
+    PROVIDERS,
+    WEIGHT_LEVELS,
+    WEIGHT_PROPOSALS,
+    ExternalModelConfig,
+    Settings,
+)
 from open_r1.tasks import get_task
 from open_r1.utils.names import unknown_name
 from open_r1.utils.secrets import check_secrets
@@ -48,6 +58,7 @@ def check_recipe(recipe: Mapping[str, Any], processes: int = 1) -> None:
     check_externals(full["external_models"])
     check_counts(full)
     check_group(full)
+    check_weights(full)
     check_batch(full, processes)
 
 
@@ -80,6 +91,9 @@ def check_names(recipe: Mapping[str, Any]) -> None:
         ("prompt_kind", PROMPT_KINDS),
         ("selection", SELECTIONS),
         ("advantage_baseline", BASELINES),
+        ("external_weight", EXTERNAL_WEIGHTS),
+        ("weight_level", WEIGHT_LEVELS),
+        ("weight_proposal", WEIGHT_PROPOSALS),
         ("grader_setting", graders),
         ("eval_setting", graders),
     ):

@@ -16,6 +16,7 @@ from open_r1.recipe import check_keys, read_yaml
 from open_r1.schema import UserError
 from open_r1.settings import ExternalModelConfig, Settings
 from open_r1.tasks import get_task
+from open_r1.weights import Weighting
 
 
 @dataclass
@@ -47,6 +48,11 @@ class EKIPLConfig(Settings, GRPOConfig):
         models = [ExternalModelConfig(**model) for model in self.external_models]
         default = self.num_external_samples or self.num_samples
         return [model if model.n else replace(model, n=default) for model in models]
+
+    @property
+    def weighting(self) -> Weighting:
+        """How external candidates are weighted."""
+        return Weighting(self.external_weight, self.weight_level, self.weight_proposal, self.luffy_gamma, self.sft_coef)
 
     @property
     def pool_size(self) -> int:

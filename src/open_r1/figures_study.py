@@ -1,7 +1,10 @@
-"""The picture of a study: accuracy of the base policy, after GRPO and after EKIPL, per task, in and out of domain."""
+"""The pictures of studies: base, GRPO and EKIPL per task, in and out of domain; and the cells of an ablation."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -16,6 +19,8 @@ BARS = (
     ("grpo", "final", "GRPO", 2),
     ("ekipl", "final", "Vision-EKIPL", 0),
 )
+# Test set, label, index of colour, marker, and how far beside the cell's line it stands.
+SETS = (("id", "in domain", 0, "o", -0.14), ("ood", "out of domain", 2, "s", 0.14))
 
 
 def draw_study(results: Path, path: Path) -> None:
@@ -54,5 +59,34 @@ def draw_study(results: Path, path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("test accuracy")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI)
+
+
+def draw_cells(runs: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw an ablation: final accuracy of every cell (one line each) per task, dots for the mean, lines for the seeds.
+
+    Args:
+        runs: each with `task`, `cell` and `final`: accuracy by test set, as in summary.json.
+        path: the PNG to write.
+    """
+    tasks, cells = (list(dict.fromkeys(run[key] for run in runs)) for key in ("task", "cell"))
+    size = (3.2 * len(tasks) + 2.4, 0.34 * len(cells) + 1.4)
+    figure = Figure(figsize=size, layout="constrained")
+    for axes, task in zip(figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0], tasks, strict=True):
+        for name, label, look, marker, offset in SETS:
+            for y, cell in enumerate(cells):
+                values = [r["final"][name]["accuracy"] for r in runs if (r["task"], r["cell"]) == (task, cell)]
+                if not values:
+                    continue
+                axes.plot([min(values), max(values)], [y + offset] * 2, color=COLOURS[look], linewidth=1.5)
+                axes.plot(fmean(values), y + offset, marker, color=COLOURS[look], label=label if y == 0 else None)
+        axes.set_yticks(range(len(cells)), cells)
+        axes.set(title=get_task(task).title, xlabel="test accuracy")
+        axes.xaxis.set_major_formatter(PercentFormatter(xmax=1))
+        axes.grid(axis="x", linewidth=0.5, alpha=0.4)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].invert_yaxis()  # shared: the first cell on top
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)

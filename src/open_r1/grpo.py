@@ -125,6 +125,7 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         selection=config.selection,
         max_external=config.max_external,
         advantage_baseline=config.advantage_baseline,
+        weighting=config.weighting,
         callbacks=[JsonLinesCallback(Path(str(config.output_dir)) / "metrics.jsonl", prompts_per_step)],
     )
     trainer.remove_callback(PrinterCallback if config.disable_tqdm else ProgressCallback)

@@ -58,18 +58,25 @@ def step_metrics(
 
 
 class TokenMeans:
-    """Mean log-prob and KL per source over the kept tokens, read off the loss pass instead of computed again."""
+    """Mean log-prob, KL and gradient per source over the kept tokens, read off the loss pass, not computed again."""
 
     def __init__(self, sources: Sequence[str]):
         self.sources = list(sources)
         self.logps: torch.Tensor | None = None  # (B, T), set by the pass that TRL makes
 
     def by_source(
-        self, source_B: torch.Tensor, mask_BT: torch.Tensor, ref_logps_BT: torch.Tensor | None, accelerator: Any
+        self,
+        source_B: torch.Tensor,
+        mask_BT: torch.Tensor,
+        advantages: torch.Tensor,
+        ref_logps_BT: torch.Tensor | None,
+        accelerator: Any,
     ) -> dict[str, float]:
-        """Return `logp/<source>` and, with a reference, `kl/<source>` in nats per token, over all processes.
+        """Return `logp/<source>`, `grad_share/<source>` and, with a reference, `kl/<source>`, over all processes.
 
-        KL is the k3 estimator exp(r) - r - 1 with r = log pi_ref - log pi, the one that TRL's loss uses.
+        Log-prob and KL are in nats per token; KL is the k3 estimator exp(r) - r - 1 with r = log pi_ref - log pi, the
+        one that TRL's loss uses. The gradient is |A| (1 - p) per token, which is that of A log p by the chosen token's
+        logit; rows weigh alike, whatever their length. `advantages` are (B,) or, weighted, (B, 1) or (B, T).
         """
         assert self.logps is not None, "by_source is called after the loss pass"
         logps, mask = self.logps, mask_BT.float()
@@ -77,15 +84,23 @@ class TokenMeans:
         if ref_logps_BT is not None:
             log_ratio = ref_logps_BT - logps
             values["kl"] = log_ratio.exp() - log_ratio - 1
+        per_row = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        grads = advantages.abs().view(len(mask), -1) * (1 - logps.exp()) * per_row
         sums = []
         for index in range(len(self.sources)):
             rows = mask * (source_B == index).unsqueeze(1)
-            sums.append(torch.stack([rows.sum(), *((value * rows).sum() for value in values.values())]))
+            parts = [rows.sum(), (grads * rows).sum(), *((value * rows).sum() for value in values.values())]
+            sums.append(torch.stack(parts))
         totals = accelerator.gather(torch.stack(sums).unsqueeze(0)).sum(dim=0).tolist()
-        return {
+        gradient = sum(total[1] for total in totals)
+        shares = {
+            f"grad_share/{source}": total[1] / gradient if gradient else math.nan
+            for source, total in zip(self.sources, totals, strict=True)
+        }
+        return shares | {
             f"{name}/{source}": total[column] / total[0] if total[0] else math.nan
             for source, total in zip(self.sources, totals, strict=True)
-            for column, name in enumerate(values, start=1)
+            for column, name in enumerate(values, start=2)
         }
 
 

@@ -78,7 +78,8 @@ class Failure:
 class Candidate:
     """One reply in a prompt's pool, tokenised by the policy's tokenizer and scored.
 
-    An external candidate has no sampling log-probs under the policy; its importance ratio is therefore 1.
+    An external candidate has no sampling log-probs under the policy; its importance ratio is therefore 1, unless it is
+    weighted (weights.py) by the log-probs of the model that wrote it.
     """
 
     source: str  # POLICY or the external model's name
@@ -86,6 +87,9 @@ class Candidate:
     token_ids: tuple[int, ...]
     score: Score
     truncated: bool = False
+    # Under the external model that wrote it: one per token of token_ids where the tokenisations agree, else in its own,
+    # and only their sum is used. None: not known.
+    logprobs: tuple[float, ...] | None = None
 
     @property
     def external(self) -> bool:

@@ -11,6 +11,9 @@ MODELS = ("tiny", "2b", "7b")
 DATA_SIZES = ("tiny", "full")
 PROMPT_KINDS = ("reasoning", "direct")
 PROVIDERS = ("scripted", "litellm")
+EXTERNAL_WEIGHTS = ("uncorrected", "is", "snis", "luffy", "sft")
+WEIGHT_LEVELS = ("sequence", "token")
+WEIGHT_PROPOSALS = ("own", "mixture")
 
 
 def _setting(default: Any, help: str, only: str = "") -> Any:
@@ -29,6 +32,8 @@ class ExternalModelConfig:
     provider: str = _setting("scripted", "Who answers: 'scripted' from the row's ground truth, 'litellm' a real model.")
     n: int | None = _setting(None, "Replies asked for per prompt (N of this source); empty: num_external_samples.")
     timeout_s: float = _setting(30.0, "Seconds after which a call counts as failed, its retries and pauses included.")
+    logprobs: bool = _setting(True, "Take log-probs where it gives them; external_weight is and snis need them.")
+    same_tokenizer: bool = _setting(False, "Whether it has the policy's tokenizer; weight_level token needs that.")
 
     accuracy: float = _setting(0.5, "Mean accuracy of its replies, in [0, 1].", only="scripted")
     accuracy_by_kind: dict[str, float] = field(
@@ -58,7 +63,6 @@ class ExternalModelConfig:
         "Replies asked for in one request; empty: n where the API takes n, else 1.",
         only="litellm",
     )
-    logprobs: bool = _setting(True, "Ask for log-probs where litellm says that the API gives them.", only="litellm")
     extra_body: dict[str, Any] = field(
         default_factory=dict, metadata={"help": "Further keys of the request's body, as they are.", "only": "litellm"}
     )
@@ -112,6 +116,14 @@ class Settings:
     max_external: int | None = _setting(None, "External candidates at most in a kept group; empty: no limit.")
     num_external_samples: int | None = _setting(None, "N of an external model without an n of its own; empty: N.")
     advantage_baseline: str = _setting("kept", "Whose mean reward is 0 advantage: kept (the paper), pool or policy.")
+    external_weight: str = _setting(
+        "uncorrected",
+        "Factor on external advantages: uncorrected (1, the paper), is, snis, luffy; sft replaces them.",
+    )
+    weight_level: str = _setting("sequence", "is and snis: one weight per reply (sequence) or per token (token).")
+    weight_proposal: str = _setting("own", "is and snis: weigh against the model that wrote it (own) or the mixture.")
+    luffy_gamma: float = _setting(0.1, "luffy: gamma of p / (p + gamma).")
+    sft_coef: float = _setting(0.1, "sft: advantage of an external reply that is right, times its accuracy.")
 
     eval_temperature: float = _setting(0.1, "Sampling temperature in evaluation (Reason-RFT's).")
     eval_top_p: float = _setting(0.9, "Nucleus share in evaluation (Reason-RFT's).")

@@ -10,6 +10,7 @@ on). With no external models and N = G every override hands TRL's values through
 the last bit. An external row has no sampling log-probs and its ratio is 1: its update is A grad log pi(o).
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -25,6 +26,8 @@ from open_r1.prompts import messages
 from open_r1.schema import POLICY, Candidate, Failure, Row, Score
 from open_r1.selection import SELECTIONS, baseline_advantages
 from open_r1.tasks import Task
+from open_r1.weighting import count_unweighted, has_weight, weigh
+from open_r1.weights import Weighting
 
 Grade = Callable[[str, str], Score]  # (reply, answer) -> Score
 
@@ -67,6 +70,7 @@ class EKIPLTrainer(GRPOTrainer):
         selection: name of the rule in `selection.SELECTIONS`.
         max_external: most external candidates in a kept group; None sets no limit.
         advantage_baseline: over whose rewards the advantages' mean is taken, one of `selection.BASELINES`.
+        weighting: the factor on external candidates' advantages.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class EKIPLTrainer(GRPOTrainer):
         selection: str = "top_g",
         max_external: int | None = None,
         advantage_baseline: str = "kept",
+        weighting: Weighting = Weighting(),  # noqa: B008  # frozen
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
@@ -89,7 +94,7 @@ class EKIPLTrainer(GRPOTrainer):
         self.G = cast(int, self.num_generations)
         self.N = num_policy_samples or self.G
         self.select = SELECTIONS[selection]
-        self.max_external, self.advantage_baseline = max_external, advantage_baseline
+        self.max_external, self.advantage_baseline, self.weighting = max_external, advantage_baseline, weighting
         self.sources = [POLICY, *(provider.name for provider in external.providers)] if external else [POLICY]
         self._batch_rows: list[Row] = []  # rows of the batch that is being generated, G in a row per prompt
         self._pools: list[list[Candidate]] = []  # its K candidates per prompt
@@ -109,6 +114,8 @@ class EKIPLTrainer(GRPOTrainer):
             kept = [pool[k] for pool, kept_G in groups for k in kept_G]
             output["source"] = torch.tensor([self.sources.index(c.source) for c in kept], device=device)
             output["advantages"] = self._advantages(output["advantages"])
+            if self.weighting.kind != "uncorrected":
+                output["advantages"] = self._weigh(output)
         return output
 
     def _advantages(self, advantages_B: torch.Tensor) -> torch.Tensor:
@@ -120,6 +127,29 @@ class EKIPLTrainer(GRPOTrainer):
         # The mean of equal floats can differ from them by an ulp, and 1e-8 / (0 + 1e-4) is not zero.
         dead_P = torch.tensor([not advantages_G.any() for advantages_G in self._advantages_PG])
         return advantages_B.masked_fill(dead_P.repeat_interleave(self.G).to(advantages_B.device), 0.0)
+
+    def _weigh(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Weigh the external candidates' advantages by the policy before its update: (B, 1) or (B, T)."""
+        mask_BT, groups = batch["completion_mask"], (self._pools, self._kept_PG)
+        weighted, metrics = weigh(
+            self.weighting, batch["advantages"], lambda: self._sampling_logps(batch), mask_BT, *groups
+        )
+        for name, value in metrics.items():
+            values = self.accelerator.gather(torch.tensor([value], device=weighted.device))
+            combine = torch.Tensor.nanmean if name != "weights/max" else torch.Tensor.max
+            self._metrics["train"][name].append(combine(values).item())
+        return weighted
+
+    def _sampling_logps(self, batch: dict[str, Any]) -> torch.Tensor:
+        """Log-probs (B, T) under the policy that sampled; TRL leaves them out where the loss pass finds the same."""
+        if "old_per_token_logps" in batch:
+            return batch["old_per_token_logps"]
+        taken = inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters
+        ids, mask = (torch.cat([batch[f"prompt_{x}"], batch[f"completion_{x}"]], dim=1) for x in ("ids", "mask"))
+        length, size = batch["completion_ids"].shape[1], self.args.per_device_train_batch_size
+        passed = {name: value for name, value in batch.items() if name in taken}
+        with torch.no_grad():
+            return self._get_per_token_logps_and_entropies(self.model, ids, mask, length, size, **passed)[0]
 
     def _generate(self, prompts: list) -> tuple:
         if not self._training:
@@ -149,6 +179,8 @@ class EKIPLTrainer(GRPOTrainer):
             baseline_advantages(self.advantage_baseline, *group, scaled)
             for group in zip(rewards_PK, external_PK, kept_PG, strict=True)
         ]
+        for name, count in count_unweighted(self.weighting, gathered.answers, pools).items():
+            self._log_metric(f"external/{name}/unweighted", count)
         for name, value in step_metrics(pools, kept_PG, self.sources, gathered.failures, gathered.wait_s).items():
             self._log_metric(name, value)  # TRL averages it over processes and logging steps
         self._log_metric("dead_groups/update", float(np.mean([not a.any() for a in self._advantages_PG])))
@@ -191,13 +223,17 @@ class EKIPLTrainer(GRPOTrainer):
         return lambda reply: self.grade(reply, row.answer)
 
     def _external_candidates(self, row: Row, answers: Answers) -> list[Candidate]:
-        """Tokenise and score what the external models said of one prompt; a failed model leaves its slots empty."""
+        """Tokenise and score what the external models said of one prompt; a failed model leaves its slots empty.
+
+        A reply without the log-probs that its weight needs is left out as well.
+        """
         eos, length = cast(int, self._tokenizer.eos_token_id), cast(int, self.max_completion_length)
         return [
             candidate
             for name, answer in answers.items()
             if not isinstance(answer, Failure)
             for candidate in external_candidates(name, answer, self._tokenizer, eos, length, self._grader(row))
+            if has_weight(self.weighting, candidate)
         ]
 
     def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple:
@@ -211,7 +247,11 @@ class EKIPLTrainer(GRPOTrainer):
         loss = super()._compute_loss(model, inputs)
         if self._training and "source" in inputs:
             means = self._token_means.by_source(
-                inputs["source"], inputs["completion_mask"], inputs.get("ref_per_token_logps"), self.accelerator
+                inputs["source"],
+                inputs["completion_mask"],
+                inputs["advantages"],
+                inputs.get("ref_per_token_logps"),
+                self.accelerator,
             )
             for name, value in means.items():
                 self._metrics["train"][name].append(value)

@@ -44,6 +44,7 @@ class ScriptedProvider:
     format_rate: float = 1.0  # share of replies whose tags are in place; the others lack the opening think tag
     fail_rate: float = 0.0  # share of questions that it fails on, always the same ones
     latency_s: float = 0.0  # seconds that every call takes
+    logprobs: bool = True  # whether replies say how likely they were; on spatial rows they never do
     seed: int = 0  # models of one run share it, and with it which questions are hard
 
     async def ask(self, request: Request) -> list[Reply] | Failure:
@@ -52,7 +53,7 @@ class ScriptedProvider:
         row = request.row
         if self._random(row, "fails").random() < self.fail_rate:
             return Failure(self.name, "server", f"scripted failure on row '{row.id}'")
-        return [Reply(self._text(row, i), latency_s=self.latency_s) for i in range(request.n)]
+        return [self._reply(row, i) for i in range(request.n)]
 
     async def aclose(self) -> None:
         """Nothing to release."""
@@ -60,16 +61,37 @@ class ScriptedProvider:
     def _random(self, row: Row, what: object) -> random.Random:
         return random.Random(f"{self.seed}/{self.name}/{row.id}/{what}")
 
-    def _text(self, row: Row, index: int) -> str:
+    def _reply(self, row: Row, index: int) -> Reply:
         rng = self._random(row, index)
         z = random.Random(f"{self.seed}/{row.id}").gauss(0, 1)
         latent = math.sqrt(self.correlation) * z + math.sqrt(1 - self.correlation) * rng.gauss(0, 1)
-        answer = answer_at(row, self.accuracy_by_kind.get(row.kind or "", self.accuracy), NormalDist().cdf(latent), rng)
+        accuracy = self.accuracy_by_kind.get(row.kind or "", self.accuracy)
+        answer = answer_at(row, accuracy, NormalDist().cdf(latent), rng)
         cot = row.cot or f"I look at what is asked and find {row.answer}"
         if last := re.search(rf"(?<![\w.]){re.escape(row.answer)}$", cot):
             cot = cot[: last.start()] + answer  # the reasoning ends in the answer it gives, right or wrong
-        reply = format_reply(cot, answer)
-        return reply if rng.random() < self.format_rate else reply.removeprefix("<think>")
+        text = format_reply(cot, answer)
+        tagged = rng.random() < self.format_rate
+        logprobs = None
+        if self.logprobs and not true_functions(row):  # one spatial answer comes about in several ways
+            share = answer_share(row, answer, self._right_share(accuracy, z))
+            logprobs = (math.log(share * (self.format_rate if tagged else 1 - self.format_rate)),)
+        return Reply(text if tagged else text.removeprefix("<think>"), latency_s=self.latency_s, logprobs=logprobs)
+
+    def _right_share(self, accuracy: float, z: float) -> float:
+        """Probability that a reply to a question of this difficulty z is right: P(u < accuracy | z)."""
+        if accuracy in (0, 1):
+            return float(accuracy)
+        threshold = NormalDist().inv_cdf(accuracy) - math.sqrt(self.correlation) * z
+        return NormalDist().cdf(threshold / math.sqrt(1 - self.correlation))
+
+
+def answer_share(row: Row, answer: str, right_share: float) -> float:
+    """Probability of this answer, of which the reply's text follows: scripted models know their own distribution."""
+    if answer == row.answer:
+        return right_share
+    wrong = wrong_answers(row)
+    return (1 - right_share) * wrong.count(answer) / len(wrong)
 
 
 def answer_at(row: Row, accuracy: float, quality: float, rng: random.Random) -> str:
@@ -90,21 +112,28 @@ def answer_at(row: Row, accuracy: float, quality: float, rng: random.Random) -> 
 
 
 def wrong_answer(row: Row, rng: random.Random) -> str:
-    """Return a wrong answer in the form of the true one: a letter, a count within 0..10, a number with its unit."""
+    """Return one of the wrong answers."""
+    return rng.choice(wrong_answers(row))
+
+
+def wrong_answers(row: Row) -> list[str]:
+    """List wrong answers in the form of the true one: letters, counts within 0..10, numbers with its unit.
+
+    One that is listed twice is twice as likely.
+    """
     answer = row.answer.strip()
     if choice := re.match(r"\(?([A-Z])(?![A-Za-z])", answer):  # "B", and "(B)" or "B. 12" as well
-        letter = rng.choice([letter for letter in "ABCD" if letter != choice[1]])
-        return answer[: choice.start(1)] + letter + answer[choice.end(1) :]
+        return [answer[: choice.start(1)] + other + answer[choice.end(1) :] for other in "ABCD" if other != choice[1]]
     if row.task == "clevr_math" and answer.isdecimal():
-        return rng.choice([str(count) for count in range(11) if count != int(answer)])
+        return [str(count) for count in range(11) if count != int(answer)]
     number = re.search(r"\d+(\.\d+)?", answer)
     if number is None:
-        return {"yes": "no", "no": "yes"}.get(answer.lower(), "unknown")
+        return [{"yes": "no", "no": "yes"}.get(answer.lower(), "unknown")]
     value, decimals = float(number[0]), len(number[1] or ".") - 1
     wrong = [value * factor for factor in FACTORS] if value else [1.0, 2.0, 5.0]
     if not decimals:  # a whole number stays one, and no rounding brings it back: half of 1 is taken as 0
         wrong = [math.floor(w) if w < value else math.ceil(w) for w in wrong]
-    return answer[: number.start()] + f"{rng.choice(wrong):.{decimals and decimals + 1}f}" + answer[number.end() :]
+    return [f"{answer[: number.start()]}{w:.{decimals and decimals + 1}f}{answer[number.end() :]}" for w in wrong]
 
 
 def true_functions(row: Row) -> list[Function]:

@@ -1,0 +1,107 @@
+"""The ablation: which selection, baseline, weight and teachers pay, each cell a few overrides of a method's recipe.
+
+    make ablation                                         # results/ablation.json, about 3.5 hours on two cores
+    python scripts/study_ablation.py --tasks clevr_math --seeds 0 --cells grpo ekipl max_variance
+
+Runs are those of scripts/study_learning.py: a stopped ablation goes on where it stood. Seeds are outermost, so that one
+that is stopped early has every cell. docs/RESULTS.md is made from the results by scripts/results_page.py.
+"""
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+# The script also runs where the package is not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+import study_learning as learning
+from ablation_results import write_results
+from open_r1.schema import UserError
+from open_r1.tasks import TASKS
+from open_r1.utils.names import unknown_name
+from study_learning import Job
+
+
+class Cell(NamedTuple):
+    """One setting of the ablation."""
+
+    method: str
+    overrides: str = ""
+    seeds: int = 3  # of those asked for, the first so many; teachers' strength and peers are shown with one
+    without: tuple[str, ...] = ()  # tasks that it cannot be had for
+
+
+def teachers(accuracy: float) -> str:
+    """Two teachers that are right this often on every question; failures go together, as hard questions make them."""
+    models = ", ".join(f"{{name: {name}, accuracy: {accuracy}, correlation: 0.5}}" for name in ("first", "second"))
+    return f"--external_models '[{models}]'"
+
+
+CELLS = {
+    "grpo": Cell("grpo"),
+    "ekipl": Cell("ekipl"),
+    "ekipl, baseline pool": Cell("ekipl", "--advantage_baseline pool"),
+    "max_variance": Cell("ekipl", "--selection max_variance"),
+    "max_variance, baseline policy": Cell("ekipl", "--selection max_variance --advantage_baseline policy"),
+    "max_variance, max_external 4": Cell("ekipl", "--selection max_variance --max_external 4"),
+    "max_variance, luffy": Cell("ekipl", "--selection max_variance --external_weight luffy"),
+    # scripted teachers do not know their log-probs on spatial rows
+    "max_variance, snis": Cell("ekipl", "--selection max_variance --external_weight snis", without=("trance",)),
+    "peer: luffy": Cell("luffy", seeds=1),
+    "peer: sft_term": Cell("sft_term", seeds=1),
+    "ekipl, teachers .3": Cell("ekipl", teachers(0.3), seeds=1),
+    "ekipl, teachers .9": Cell("ekipl", teachers(0.9), seeds=1),
+    "max_variance, teachers .3": Cell("ekipl", f"--selection max_variance {teachers(0.3)}", seeds=1),
+    "max_variance, teachers .9": Cell("ekipl", f"--selection max_variance {teachers(0.9)}", seeds=1),
+}
+
+
+def plan(name: str, tasks: Sequence[str], seeds: Sequence[int], cells: Sequence[str]) -> list[Job]:
+    """List the runs, seeds outermost."""
+    return [
+        Job(name, task, CELLS[cell].method, seed, tuple(shlex.split(CELLS[cell].overrides)), cell)
+        for k, seed in enumerate(seeds)
+        for task in tasks
+        for cell in cells
+        if k < CELLS[cell].seeds and task not in CELLS[cell].without
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the ablation; exit status 1 where a run failed, 2 where something given cannot be meant."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--cells", nargs="+", default=list(CELLS), help="; ".join(CELLS))
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
+    parser.add_argument("--deadline_s", type=float, default=1800.0, help="seconds after which a run counts as failed")
+    parser.add_argument("--args", default="", help="passed on to every run; write --args='--key value'")
+    parser.add_argument("--name", default="ablation", help="results/<name>.json and runs/studies/<name>/")
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        for cell in args.cells:
+            if cell not in CELLS:
+                raise unknown_name("cell", cell, CELLS)
+        extra = tuple(shlex.split(args.args))
+        planned = plan(args.name, args.tasks, args.seeds, args.cells)
+        jobs = [replace(job, extra=job.extra + extra) for job in planned]
+        failed = learning.make_runs(jobs, args.jobs, args.deadline_s)
+        command = shlex.join(["python", "scripts/study_ablation.py", *words])
+        write_results(learning.RESULTS / f"{args.name}.json", command, jobs, failed, CELLS)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for job, reason in failed.items():
+        print(f"{job.name} failed: {reason}; see {job.command.log}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""Importance weights against exact sums: a policy and two teachers, vocabulary 5 and length 3, so 125 sequences."""
+
+import itertools
+import math
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from open_r1.schema import POLICY, Candidate, Failure, Reply, Score, UserError
+from open_r1.weighting import count_unweighted, has_weight, weigh
+from open_r1.weights import (
+    Weighting,
+    effective_share,
+    log_weights,
+    luffy_weights,
+    mixture_log_weights,
+    self_normalised,
+    total_variation,
+)
+
+SEQUENCES = torch.tensor(list(itertools.product(range(5), repeat=3)))  # (125, 3)
+
+
+def sequence_model(seed: int, scale: float = 1.0) -> torch.Tensor:
+    """Log-probs (125, 3) of every sequence's tokens under a model whose next token depends on all before it."""
+    random = torch.Generator().manual_seed(seed)
+    tables = [torch.log_softmax(scale * torch.randn(*[5] * (i + 1), generator=random), dim=-1) for i in range(3)]
+    return torch.stack([tables[i][tuple(SEQUENCES[:, : i + 1].T)] for i in range(3)], dim=1)
+
+
+POLICY_LOGPS, TEACHER, OTHER = (sequence_model(seed) for seed in range(3))
+pi, q, other = (logps.sum(dim=1, keepdim=True) for logps in (POLICY_LOGPS, TEACHER, OTHER))  # (125, 1)
+g = torch.randn(125, 1, generator=torch.Generator().manual_seed(9)) + 1
+TRUE = (pi.exp() * g).sum().item()  # J = E_pi[g]
+ONE = torch.ones(125, 1, dtype=torch.bool)
+
+
+def test_the_toy_models_are_distributions_that_differ():
+    for logps in (pi, q, other):
+        assert logps.exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert abs((q.exp() * g).sum().item() - TRUE) > 0.1  # so that leaving the weight out shows
+
+
+def test_the_weight_has_mean_1_and_gives_the_expectation_under_the_policy():
+    w = log_weights(pi, q).exp()
+    assert (q.exp() * w).sum().item() == pytest.approx(1.0, abs=1e-5)
+    assert (q.exp() * w * g).sum().item() == pytest.approx(TRUE, abs=1e-5)
+
+
+def test_importance_sampling_is_unbiased_within_monte_carlo_error():
+    drawn = torch.multinomial(q.exp().flatten(), 200_000, replacement=True, generator=torch.Generator().manual_seed(0))
+    values = (log_weights(pi, q).exp() * g)[drawn]
+    error = values.std().item() / len(values) ** 0.5
+    assert values.mean().item() == pytest.approx(TRUE, abs=4 * error) and error < 0.02
+    assert abs(g[drawn].mean().item() - TRUE) > 10 * error  # uncorrected is not
+
+
+def test_the_bias_of_self_normalised_weights_falls_as_1_over_n():
+    """n bias(n) tends to -E_q[w^2 (g - J)]; q is half policy, half teacher, so that w <= 2, and g is w itself."""
+    mixture = ((pi.exp() + q.exp()) / 2).log()
+    w = log_weights(pi, mixture)
+    truth = (pi.exp() * w.exp()).sum().item()
+    limit = -(pi.exp() * w.exp() * (w.exp() - truth)).sum().item()
+    scaled = {}
+    for n, runs in ((4, 100_000), (16, 100_000)):
+        random = torch.Generator().manual_seed(n)
+        drawn = torch.multinomial(mixture.exp().flatten(), n * runs, replacement=True, generator=random)
+        factors = self_normalised(w[drawn], torch.ones(n * runs, 1, dtype=torch.bool), n)
+        estimates = (factors * w.exp()[drawn]).view(runs, n).mean(dim=1)
+        scaled[n] = n * (estimates.double().mean().item() - truth)
+    assert limit < -0.1
+    assert scaled[16] == pytest.approx(limit, rel=0.15)  # -.29 against -.27, give or take .007
+    assert abs(scaled[4] / 4) > 4 * abs(scaled[16] / 16)
+
+
+def test_against_a_mixture_of_known_models_the_weight_is_exact_and_at_most_m_plus_1():
+    shares = torch.full((3, 125), 1 / 3)
+    w = mixture_log_weights(pi, torch.stack([q, other]), shares).exp()
+    mixture = (pi.exp() + q.exp() + other.exp()) / 3
+    torch.testing.assert_close(w, pi.exp() / mixture, rtol=1e-4, atol=1e-6)
+    assert (mixture * w * g).sum().item() == pytest.approx(TRUE, abs=1e-5)
+    known = mixture_log_weights(pi, torch.stack([q, torch.full_like(q, math.nan)]), shares).exp()
+    assert (known >= w - 1e-5).all()  # a component that is not known leaves an upper bound
+    sharp = 50 * sequence_model(3).sum(dim=1, keepdim=True)  # log-probs down to -900
+    assert mixture_log_weights(sharp, torch.stack([q, other]), shares).exp().max().item() <= 3 + 1e-5
+    assert mixture_log_weights(q, torch.full((2, 125, 1), math.nan), shares).exp().max().item() <= 3 + 1e-5
+
+
+def test_a_model_that_failed_has_no_share_and_does_not_count():
+    shares = torch.tensor([[0.5], [0.5], [0.0]]).expand(3, 125)
+    both = mixture_log_weights(pi, torch.stack([q, other]), shares)
+    torch.testing.assert_close(both, (2 / (1 + (q - pi).exp())).log(), rtol=1e-4, atol=1e-5)
+
+
+def test_total_variation_is_half_the_summed_difference_and_bounds_the_bias():
+    w = log_weights(pi, q).exp()
+    exact = 0.5 * (pi.exp() - q.exp()).abs().sum().item()
+    drawn = torch.multinomial(q.exp().flatten(), 100_000, replacement=True, generator=torch.Generator().manual_seed(1))
+    assert total_variation(w[drawn]).item() == pytest.approx(exact, abs=0.01)
+    assert abs((q.exp() * g).sum().item() - TRUE) <= 2 * g.abs().max().item() * exact
+
+
+@pytest.mark.parametrize(("p", "weight"), [(0.001, 0.0098), (0.01, 0.0826), (0.1, 0.25), (0.5, 0.1389), (1.0, 0.0826)])
+def test_luffy_s_weight_is_the_gradient_of_its_shaping(p, weight):
+    logp = torch.tensor(math.log(p), dtype=torch.float64, requires_grad=True)
+    shaped = logp.exp() / (logp.exp() + 0.1)
+    (gradient,) = torch.autograd.grad(shaped, logp)
+    assert luffy_weights(logp.detach(), 0.1).item() == pytest.approx(gradient.item()) == pytest.approx(weight, abs=1e-4)
+
+
+def test_effective_share_is_1_for_equal_weights_and_1_over_n_where_one_weighs_all():
+    w = torch.tensor([[2.0], [2.0], [2.0], [2.0], [1e30], [0.0], [0.0], [0.0]])
+    mask = torch.ones(8, 1, dtype=torch.bool)
+    assert effective_share(w, mask, 4).tolist() == pytest.approx([1.0, 0.25])
+    halved = torch.tensor([[1.0, 1.0], [1.0, 1.0]])  # two of four tokens are padding
+    assert effective_share(halved, torch.tensor([[True, False], [True, False]]), 2).item() == pytest.approx(1.0)
+
+
+@given(st.lists(st.floats(-20, 20), min_size=4, max_size=4))
+def test_self_normalised_weights_have_mean_1_in_every_group(log_w):
+    factors = self_normalised(torch.tensor([[x] for x in [*log_w, 0.0, -20.0, 20.0, 3.0]]), torch.ones(8, 1).bool(), 4)
+    assert factors.view(2, 4).mean(dim=1).tolist() == pytest.approx([1.0, 1.0], abs=1e-5) and (factors >= 0).all()
+
+
+def candidate(source: str, length: int, reward: float = 1.0, logprobs: tuple[float, ...] | None = None) -> Candidate:
+    return Candidate(source, "text", (1,) * length, Score(reward, 0.0), logprobs=logprobs)
+
+
+def one_group(weighting: Weighting, logps: list[list[float]], candidates: list[Candidate], pool_size: int = 0):
+    """Weigh a group that holds all candidates, advantages 1, out of a pool that held `pool_size`."""
+    length = max(map(len, logps))
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in logps])
+    padded = torch.tensor([row + [0.0] * (length - len(row)) for row in logps])
+    pool = [*candidates, *[candidate(POLICY, 1)] * (max(0, pool_size - len(candidates)))]
+    return weigh(weighting, torch.ones(len(logps)), lambda: padded, mask, [pool], [range(len(candidates))])
+
+
+def test_a_policy_sample_weighs_1_and_an_external_reply_its_ratio_both_times_the_kept_share():
+    group = [candidate(POLICY, 2), candidate("a", 2, logprobs=(-0.25, -0.25))]
+    weighted, metrics = one_group(Weighting("is"), [[-3.0, -1.0], [-1.0, -0.5]], group, pool_size=4)
+    assert weighted.flatten().tolist() == pytest.approx([0.5, 0.5 * math.exp(-1.0)])  # Z = G / K = 1/2
+    assert metrics["weights/max"] == metrics["weights/p95"] == pytest.approx(math.exp(-1.0))
+    assert metrics["weights/tv"] == pytest.approx(1 - math.exp(-1.0))
+    weighted, _ = one_group(Weighting("snis"), [[-3.0, -1.0], [-1.0, -0.5]], group, pool_size=4)
+    total = 1 + math.exp(-1.0)
+    assert weighted.flatten().tolist() == pytest.approx([2 / total, 2 * math.exp(-1.0) / total])  # Z cancels
+
+
+def test_at_token_level_every_token_has_a_weight_of_its_own():
+    group = [candidate(POLICY, 1), candidate("a", 2, logprobs=(-0.5, -2.0))]
+    weighted, _ = one_group(Weighting("is", level="token"), [[-3.0], [-1.0, -1.0]], group)
+    assert weighted[0, 0].item() == 1.0
+    assert weighted[1].tolist() == pytest.approx([math.exp(-0.5), math.exp(1.0)])
+
+
+def test_the_mixture_bounds_the_policy_s_weight_by_the_inverse_of_its_share():
+    group = [candidate(POLICY, 1), candidate("a", 1, logprobs=(-1.0,)), candidate("b", 1, logprobs=(-3.0,))]
+    weighting = Weighting("is", proposal="mixture")
+    weighted, metrics = one_group(weighting, [[-1.0], [-1.0], [-30.0]], group)
+    assert weighted.flatten().tolist() == pytest.approx([3.0, 1.5, 3 / (1 + math.exp(20))])  # clamped at 20
+    assert "weights/tv" not in metrics
+
+
+def test_luffy_weighs_external_tokens_and_sft_replaces_external_advantages():
+    group = [candidate(POLICY, 2), candidate("a", 2, reward=0.5), candidate("a", 2, reward=0.0)]
+    logps = [[math.log(0.1)] * 2] * 3
+    weighted, metrics = one_group(Weighting("luffy"), logps, group)
+    torch.testing.assert_close(weighted, torch.tensor([[1.0, 1.0], [0.25, 0.25], [0.25, 0.25]]))
+    assert metrics["weights/max"] == pytest.approx(0.25)
+    weighted, _ = one_group(Weighting("sft", sft_coef=0.2), logps, group)
+    assert weighted.flatten().tolist() == pytest.approx([1.0, 0.1, 0.0])  # a wrong reply is not imitated
+
+
+@pytest.mark.parametrize("kind", ["is", "snis", "luffy"])
+@pytest.mark.parametrize("level", ["sequence", "token"])
+@pytest.mark.parametrize("proposal", ["own", "mixture"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_replies_of_2000_tokens_overflow_nowhere(kind, level, proposal, dtype):
+    """Policy log-probs of -16,000 against -200, and the other way round."""
+    teacher = [candidate("a", 2000, logprobs=(x,) * 2000) for x in (-0.1, -8.0)]
+    pool = [candidate(POLICY, 2000), *teacher, candidate(POLICY, 1)]
+    logps = torch.tensor([-0.1, -8.0, -0.1, -1.0]).unsqueeze(1).expand(4, 2000).to(dtype)
+    weighting = Weighting(kind, level=level, proposal=proposal)
+    weighted, metrics = weigh(weighting, torch.ones(4), lambda: logps, torch.ones(4, 2000), [pool], [range(4)])
+    assert weighted.isfinite().all() and (weighted >= 0).all()
+    assert all(math.isfinite(value) for value in metrics.values()) and 0 < metrics["weights/ess"] <= 1 + 1e-6
+    if proposal == "mixture" and kind == "is":
+        assert weighted.max().item() <= 2 + 1e-5
+
+
+def test_after_selection_the_weights_estimate_the_sum_over_the_selected_set():
+    """S holds the 60 sequences of largest g; whoever of 32 drawn from q lies in S is kept; Z is estimated by G / K."""
+    inside = torch.zeros(125, dtype=torch.bool)
+    inside[g.flatten().argsort(descending=True)[:60]] = True
+    exact = (pi.exp() * g)[inside].sum().item()
+    random = torch.Generator().manual_seed(0)
+    estimates = []
+    for _ in range(600):
+        drawn = torch.multinomial(q.exp().flatten(), 32, replacement=True, generator=random)
+        pool = [candidate("a", 3, logprobs=tuple(TEACHER[i].tolist())) for i in drawn.tolist()]
+        kept = torch.nonzero(inside[drawn]).flatten()
+        rows, mask = drawn[kept], torch.ones(len(kept), 3)
+        values, _ = weigh(
+            Weighting("is"), g[rows, 0], partial(POLICY_LOGPS.__getitem__, rows), mask, [pool], [kept.tolist()]
+        )
+        estimates.append(values.mean().item())
+    error = torch.tensor(estimates).std().item() / 600**0.5
+    assert torch.tensor(estimates).mean().item() == pytest.approx(exact, abs=4 * error) and error < 0.1
+
+
+def test_only_is_and_snis_ask_for_log_probs_and_a_token_level_for_one_per_token():
+    bare, whole, single = (candidate("a", 2, logprobs=given) for given in (None, (-1.0, -1.0), (-2.0,)))
+    assert all(has_weight(Weighting(kind), bare) for kind in ("uncorrected", "luffy", "sft"))
+    assert not has_weight(Weighting("is"), bare) and has_weight(Weighting("is"), candidate(POLICY, 2))
+    assert has_weight(Weighting("snis"), single) and not has_weight(Weighting("snis", level="token"), single)
+    assert has_weight(Weighting("is", level="token"), whole)
+
+
+def test_replies_without_log_probs_are_counted_and_a_model_that_brings_none_is_named():
+    pools = [[candidate(POLICY, 1), candidate("a", 1, logprobs=(-1.0,))], [candidate(POLICY, 1)]]
+    answers = [{"a": [Reply("x"), Reply("y")]}, {"a": Failure("a", "timeout", "late")}]
+    assert count_unweighted(Weighting("is"), answers, pools) == {"a": 1}
+    assert count_unweighted(Weighting("luffy"), answers, pools) == {}
+    with pytest.raises(UserError, match="external model 'a' sent 2 replies and no log-probs"):
+        count_unweighted(Weighting("is"), answers, [pools[1], pools[1]])
