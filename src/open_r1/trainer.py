@@ -135,9 +135,8 @@ class EKIPLTrainer(GRPOTrainer):
             self.weighting, batch["advantages"], lambda: self._sampling_logps(batch), mask_BT, *groups
         )
         for name, value in metrics.items():
-            values = self.accelerator.gather(torch.tensor([value], device=weighted.device))
-            combine = torch.Tensor.nanmean if name != "weights/max" else torch.Tensor.max
-            self._metrics["train"][name].append(combine(values).item())
+            values = cast(torch.Tensor, self.accelerator.gather(torch.tensor([value], device=weighted.device)))
+            self._metrics["train"][name].append((values.max() if name == "weights/max" else values.nanmean()).item())
         return weighted
 
     def _sampling_logps(self, batch: dict[str, Any]) -> torch.Tensor:
