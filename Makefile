@@ -1,7 +1,7 @@
 # Everything a user does, one target each; `make help` lists them. Nothing but python3, make and git has to be there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install install-gpu train plan test check data check-data download base ablation clean
+.PHONY: help install install-gpu train plan collect store test check data check-data download base ablation clean
 
 # What to train, and on what; each may be given on the command line: make train TASK=trance MODEL=2b DRY_RUN=1
 TASK ?= clevr_math
@@ -18,6 +18,10 @@ ARGS ?=
 # The GPUs that `make plan` fits a run into: how many, of how many GiB each.
 GPUS ?= 8
 MEM ?= 80
+# What to buy of external models ahead of training (make collect), and where bought replies come from (make store)
+MODELS ?=
+BUDGET ?=
+FROM ?=
 DRY_RUN ?=
 # Which tests: by default those that take seconds and need neither GPU nor network; MARK=slow takes the slow ones.
 MARK ?= not slow and not gpu and not network
@@ -61,6 +65,15 @@ train: $(STAMP)  ## train TASK with MODEL by METHOD into runs/<time>-... (DRY_RU
 plan: $(STAMP)  ## memory, tokens, hours and dollars of a run of TASK with MODEL on GPUS of MEM GiB; refuses what cannot fit
 	@$(PY) src/open_r1/plan.py --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" --gpus "$(GPUS)" --mem "$(MEM)" \
 		$(call option,model_path,MODEL_PATH) $(ARGS)
+
+collect: $(STAMP)  ## ask the external models ahead of training and keep what they say (MODELS=a,b N=rows BUDGET=5 DRY_RUN=1)
+	@$(PY) src/open_r1/generate.py --task "$(TASK)" --model "$(MODEL)" $(call option,teachers,TEACHERS) \
+		$(call option,models,MODELS) $(call option,rows,N) $(call option,budget,BUDGET) $(call option,data_path,DATA_PATH) \
+		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
+
+store: $(STAMP)  ## show what was bought (OUTPUT=x.parquet hands on the replies of TASK, FROM=x.parquet takes them over)
+	@$(PY) src/open_r1/store.py $(if $(or $(OUTPUT),$(FROM),$(filter command,$(origin TASK))),--task "$(TASK)") \
+		$(call option,output,OUTPUT) $(call option,from,FROM) $(ARGS)
 
 test: $(STAMP)  ## run the fast tests (MARK=slow: the slow ones)
 	@$(PY) -m pytest -m "$(MARK)" $(ARGS)

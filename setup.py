@@ -15,6 +15,8 @@ CORE = [
     "peft==0.21.2",
     "datasets==5.2.0",
     "filelock",
+    "psutil",  # as accelerate asks for it; tells whether the process behind an open call still lives
+    "pyarrow",  # as datasets asks for it; bought replies are handed on as Parquet
     "huggingface-hub",  # as transformers pins it; the download uses it directly
     "litellm==1.106.2",
     "aiohttp",  # as litellm pins it; own servers are spoken to directly

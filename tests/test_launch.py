@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from open_r1 import launch, preflight
+from open_r1.external import open_store
+from open_r1.external.store import Prompt, Question
 from open_r1.recipe import merge_recipe
-from open_r1.schema import UserError
+from open_r1.schema import Reply, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -120,6 +122,21 @@ def test_a_folder_without_a_model_in_it_is_refused(tmp_path):
     assert "holds no config.json" in preflight.missing(recipe, 1, [])[0]
     (tmp_path / "config.json").write_text("{}")
     assert preflight.missing(recipe, 1, []) == []
+
+
+def test_a_store_that_cannot_serve_is_named_before_anything_starts(tmp_path):
+    recipe = {"task": "trance", "model": "tiny", "use_cpu": True, "external_models": [{"name": "a"}]}
+    recipe |= {"store_path": str(tmp_path / "store.sqlite")}
+    assert preflight.missing(recipe, 1, []) == []  # it will be made
+    [line] = preflight.missing(recipe | {"store_read_only": True}, 1, [])
+    assert "does not exist, and it is to be read only" in line
+    store, _ = open_store(tmp_path / "store.sqlite")
+    asked = Question(b"k", Prompt("trance", "reasoning", "An older prompt."), "a", "{}", "r", "1")
+    store.add([(asked, 0, [Reply("x")])])
+    store.database.close()
+    [line] = preflight.missing(recipe, 1, [])
+    assert "holds replies of trance to another reasoning prompt ('An older prompt." in line
+    assert preflight.missing(recipe | {"task": "geomath"}, 1, []) == []
 
 
 def test_wandb_needs_its_key_only_when_it_is_asked_for(monkeypatch, tmp_path):

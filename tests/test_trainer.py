@@ -1,5 +1,6 @@
 """EKIPLTrainer through `trainer.train()`: the policy is a freshly initialised tiny Qwen2-VL that is never right."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +9,10 @@ import pytest
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
-from open_r1.external import ExternalPool
+from open_r1.asking import ASKING, Asking, Teachers
+from open_r1.external import ExternalPool, StoredProvider, open_store
 from open_r1.external.provider import Request
+from open_r1.external.store import Prompt
 from open_r1.metrics import JsonLinesCallback
 from open_r1.prompts import to_dataset
 from open_r1.replies import format_reply
@@ -60,7 +63,15 @@ def config(output: Path, **changes) -> GRPOConfig:
 
 
 def make_trainer(
-    tiny_folder, counting_data, output, teachers: Sequence[Teacher] = (), N=None, score=grade, rules=None, **changes
+    tiny_folder,
+    counting_data,
+    output,
+    teachers: Sequence[Teacher] = (),
+    N=None,
+    score=grade,
+    asking=ASKING,
+    rules=None,
+    **changes,
 ):
     model, processor = load_policy(str(tiny_folder))
     rows = rows_of(counting_data)
@@ -70,11 +81,9 @@ def make_trainer(
         processing_class=processor,
         train_dataset=to_dataset(rows, TASK),
         reward_funcs=reward_functions(score),
-        task=TASK,
         rows={row.id: row for row in rows},
         grade=score,
-        external=ExternalPool(teachers) if teachers else None,
-        external_deadline_s=5.0,
+        teachers=Teachers(ExternalPool(teachers), TASK, asking) if teachers else None,
         num_policy_samples=N,
         **(rules or {}),
         callbacks=[JsonLinesCallback(output / "metrics.jsonl", 2)],
@@ -342,6 +351,91 @@ def test_external_rows_carry_no_sampling_log_prob(tiny_folder, counting_data, tm
     repacked = trainer._repack([pool], [[0, 1, 2, 4]], generated)
     assert repacked.completion_ids == [[5, 2]] * 3 + [[6, 7, 2]]
     assert repacked.logprobs == [[-0.5, -0.1]] * 3 + [[None, None, None]]
+
+
+def keep(tmp_path, *teachers):
+    """Teachers behind one store of the test's own."""
+    store, ledger = open_store(tmp_path / "store.sqlite")
+    prompt = Prompt(TASK.name, "reasoning", TASK.instruction)
+    return [StoredProvider(teacher, store, ledger, prompt) for teacher in teachers]
+
+
+class Slow(Teacher):
+    """Answers after `delay_s` and remembers who was asked, in order."""
+
+    def __init__(self, *texts: str | None, delay_s: float):
+        super().__init__(*texts)
+        self.delay_s, self.asked = delay_s, []
+
+    async def ask(self, request: Request) -> list[Reply] | Failure:
+        self.asked.append(request.row.id)
+        await asyncio.sleep(self.delay_s)
+        return await super().ask(request)
+
+
+@pytest.mark.parametrize(("num_iterations", "steps"), [(1, 3), (2, 6)])
+def test_prompts_of_coming_steps_are_asked_ahead_and_none_beyond_the_last(
+    tiny_folder, counting_data, tmp_path, num_iterations, steps
+):
+    slow = Slow(None, delay_s=0.0)
+    asking = Asking(deadline_s=30.0, prefetch_steps=2)
+    changes = {"max_steps": steps, "num_iterations": num_iterations, "seed": 3}
+    trainer = make_trainer(tiny_folder, counting_data, tmp_path, keep(tmp_path, slow), asking=asking, **changes)
+    trained, plain = [], trainer._generate
+
+    def spy(prompts):
+        trained.append(list(dict.fromkeys(row.id for row in trainer._batch_rows)))
+        return plain(prompts)
+
+    trainer._generate = spy
+    metrics = train(trainer)
+    assert len(trained) == 3 and all(len(step) == 2 for step in trained)
+    assert slow.asked == [row for step in trained for row in step]  # of 8 rows the 6 trained on, once, in their order
+    assert metrics["external/teacher/hit_rate"] == 1.0 and metrics["kept_share/teacher"] == 0.25
+
+
+def test_asked_ahead_a_slow_teacher_keeps_only_the_first_step_waiting(tiny_folder, counting_data, tmp_path):
+    asking = Asking(deadline_s=30.0, prefetch_steps=2)
+    teachers = keep(tmp_path, Slow(None, delay_s=2.0))
+    train(make_trainer(tiny_folder, counting_data, tmp_path, teachers, asking=asking, max_steps=4))
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    waits = [line["external/wait_s"] for line in lines if "loss" in line]
+    # Steps 0 to 2 are asked for at once; what step 1 still waits is what of the 2 s step 0 has not taken.
+    assert waits[0] > 0.5 and waits[3] < 0.5 and all(line["external/teacher/failures"] == 0 for line in lines[:4])
+
+
+def test_a_second_run_takes_everything_from_the_store_and_ends_with_the_same_weights(
+    tiny_folder, counting_data, tmp_path
+):
+    ends = []
+    for name in ("first", "second"):
+        slow = Slow(None, "wrong", delay_s=0.0)
+        (tmp_path / name).mkdir()
+        trainer = make_trainer(tiny_folder, counting_data, tmp_path / name, keep(tmp_path, slow), max_steps=2)
+        metrics = train(trainer)
+        ends.append(weights(trainer.model))
+        assert len(slow.asked) == (4 if name == "first" else 0)
+    assert metrics["external/teacher/hit_rate"] == 1.0 and same(*ends)
+
+
+@pytest.mark.parametrize(("below", "asked"), [(0.5, 1.0), (None, 1.0)])
+def test_where_the_policy_fails_everywhere_every_prompt_is_asked(tiny_folder, counting_data, tmp_path, below, asked):
+    metrics = train(make_trainer(tiny_folder, counting_data, tmp_path, [Teacher(None)], asking=Asking(below=below)))
+    assert metrics["external/asked"] == asked and metrics["kept_share/teacher"] == 0.25
+
+
+def test_where_the_policy_is_right_often_enough_nobody_is_asked(tiny_folder, counting_data, tmp_path):
+    def right_unless_told(reply: str, answer: str) -> Score:
+        return Score(accuracy=float("I count" not in reply), format=0.0)
+
+    slow = Slow(None, delay_s=0.0)
+    asking = Asking(below=1.0, prefetch_steps=2)
+    trainer = make_trainer(
+        tiny_folder, counting_data, tmp_path, keep(tmp_path, slow), score=right_unless_told, asking=asking
+    )
+    metrics = train(trainer)
+    assert slow.asked == [] and metrics["external/asked"] == 0.0 and metrics["pool/size"] == 4.0
+    assert metrics["external/teacher/hit_rate"] is None  # nothing asked; not 0
 
 
 def candidate(source: str, ids: list[int]):

@@ -68,3 +68,9 @@ def test_a_sampling_log_prob_of_none_means_unknown():
 
 def test_groups_are_consecutive_rows():
     assert "view(-1, num_generations)" in source("_generate_and_score_completions")
+
+
+def test_the_training_sampler_comes_from_one_method_and_yields_whole_generation_batches():
+    assert parameters("_get_train_sampler") == ["self", "dataset"]
+    assert "batch_size=self.args.generation_batch_size // self.num_generations" in source("_get_train_sampler")
+    assert "sampler_fn=self._get_train_sampler" in source("get_train_dataloader")

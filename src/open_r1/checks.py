@@ -4,6 +4,7 @@
 was edited by hand meets the same rules.
 """
 
+import math
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from open_r1.tasks import get_task
 from open_r1.utils.names import unknown_name
 from open_r1.utils.secrets import check_secrets
 
+PASS_RATE = "policy_pass_rate_below"  # the one key of external_when
 SHARES = ("accuracy", "correlation", "format_rate", "fail_rate")
 PYTHON_TYPES = {
     "int": int,
@@ -56,6 +58,7 @@ def check_recipe(recipe: Mapping[str, Any], processes: int = 1) -> None:
     full = with_defaults(recipe)
     check_names(full)
     check_externals(full["external_models"])
+    check_asking(full)
     check_counts(full)
     check_group(full)
     check_weights(full)
@@ -139,6 +142,23 @@ def _check_external(model: ExternalModelConfig, where: str, seen: set[str]) -> N
         raise UserError(f"{where}.n is {model.n}; it must be at least 1; leave the model out to ask it nothing")
     if model.latency_s < 0 or model.timeout_s <= 0:
         raise UserError(f"{where} has latency_s {model.latency_s}, timeout_s {model.timeout_s}; give seconds above 0")
+
+
+def check_asking(recipe: Mapping[str, Any]) -> None:
+    """Check when external models are asked, how far ahead, and for how much."""
+    when = recipe["external_when"]
+    share = when.get(PASS_RATE) if isinstance(when, Mapping) and list(when) == [PASS_RATE] else None
+    if when != "always" and (not isinstance(share, int | float) or not 0 < share <= 1):
+        rule = f"it is `always` or {{{PASS_RATE}: x}} with 0 < x <= 1"
+        raise UserError(f"external_when is {when!r}; {rule}; write e.g. {{{PASS_RATE}: 0.5}}")
+    if recipe["external_prefetch_steps"] < 0:
+        steps = recipe["external_prefetch_steps"]
+        raise UserError(f"external_prefetch_steps is {steps}; it must be 0 or more; 0 asks nothing ahead")
+    budget = recipe["external_budget_usd"]
+    if budget is not None and not 0 <= budget < math.inf:
+        raise UserError(f"external_budget_usd is {budget}; it must be 0 or more dollars; leave out for no cap")
+    if recipe["store_read_only"] and not recipe["store_path"]:
+        raise UserError("store_read_only is true without store_path; name the file whose replies are to be taken")
 
 
 def check_counts(recipe: Mapping[str, Any]) -> None:

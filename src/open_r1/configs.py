@@ -4,17 +4,17 @@ Importing this takes TRL's ten seconds. `settings.py` (fields), `recipe.py` (mer
 """
 
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
 from open_r1.batch import cut_step
-from open_r1.checks import check_recipe
+from open_r1.checks import PASS_RATE, check_recipe
 from open_r1.recipe import check_keys, read_yaml
 from open_r1.schema import UserError
-from open_r1.settings import ExternalModelConfig, Settings
+from open_r1.settings import Settings
 from open_r1.tasks import get_task
 from open_r1.weights import Weighting
 
@@ -43,11 +43,9 @@ class EKIPLConfig(Settings, GRPOConfig):
         super().__post_init__()
 
     @property
-    def teachers(self) -> list[ExternalModelConfig]:
-        """The external models with their defaults filled in, in the recipe's order."""
-        models = [ExternalModelConfig(**model) for model in self.external_models]
-        default = self.num_external_samples or self.num_samples
-        return [model if model.n else replace(model, n=default) for model in models]
+    def ask_below(self) -> float | None:
+        """The policy's pass rate below which external models are asked about a prompt; None: always."""
+        return None if isinstance(self.external_when, str) else self.external_when[PASS_RATE]
 
     @property
     def weighting(self) -> Weighting:

@@ -18,10 +18,12 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from open_r1.asking import Asking, Teachers
 from open_r1.configs import EKIPLConfig, load_config
 from open_r1.evaluation import Sampling, evaluate_set
-from open_r1.external import ExternalPool
+from open_r1.external import ExternalPool, keep_replies
 from open_r1.external.build import build_providers
+from open_r1.external.store import Prompt
 from open_r1.figures import draw_run
 from open_r1.metrics import JsonLinesCallback, ProgressBar
 from open_r1.prompts import PromptKind, to_dataset
@@ -50,7 +52,7 @@ def prepare_data(config: EKIPLConfig, task: Task, state: PartialState) -> tuple[
     """Return the training rows and the rows of every test set; makes synthetic data where no data are given."""
     folder = config.data_path
     if not folder:
-        counts = {"train": config.num_train_rows or 2000} | dict.fromkeys(task.test_files, config.num_test_rows or 300)
+        counts = config.synthetic_counts(task.test_files)
         size = cast(Size, config.data_size)
         folder = str(own_folder(task.name, size, counts))
         if state.is_main_process:
@@ -105,7 +107,15 @@ def evaluate_all(
 def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, train: list[Row]) -> EKIPLTrainer:
     """Join the parts: dataset, rewards, external models, metrics."""
     grade = functools.lru_cache(maxsize=2**14)(grader(task, config.grader_setting))
-    providers = build_providers(config.teachers, config.external_seed, config.max_pixels)
+    kind = cast(PromptKind, config.prompt_kind)
+    providers = keep_replies(
+        build_providers(config.teachers, config.external_seed, config.max_pixels, ask=not config.store_read_only),
+        Prompt(task.name, kind, task.instruction_for(kind)),
+        config.store_path,
+        config.store_read_only,
+        config.external_budget_usd,
+    )
+    asking = Asking(config.external_deadline_s, kind, config.ask_below, config.external_prefetch_steps)
     prompts_per_step = (
         config.per_device_train_batch_size * (config.gradient_accumulation_steps or 1) * config.world_size
         / (config.num_generations or 1) / config.num_iterations
@@ -114,13 +124,11 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         model=model,
         args=config,
         processing_class=processor,
-        train_dataset=to_dataset(train, task, cast(PromptKind, config.prompt_kind)),
+        train_dataset=to_dataset(train, task, kind),
         reward_funcs=reward_functions(grade),
-        task=task,
         rows={row.id: row for row in train},
         grade=grade,
-        external=ExternalPool(providers, required=config.external_required) if providers else None,
-        external_deadline_s=config.external_deadline_s,
+        teachers=Teachers(ExternalPool(providers, config.external_required), task, asking) if providers else None,
         num_policy_samples=config.num_samples,
         selection=config.selection,
         max_external=config.max_external,

@@ -13,10 +13,14 @@ from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from huggingface_hub.utils import HFValidationError
 
+from open_r1.external.database import Database
 from open_r1.external.ready import lacking
+from open_r1.external.store import Prompt, Store
 from open_r1.fit import accelerate_config, need_of, refusal
 from open_r1.memory import GIB
-from open_r1.settings import ExternalModelConfig
+from open_r1.schema import UserError
+from open_r1.settings import ExternalModelConfig, Settings
+from open_r1.tasks import get_task
 from open_r1.utils.hub import default_folder
 
 
@@ -42,7 +46,8 @@ def missing(recipe: Mapping[str, Any], processes: int, gpus_gib: list[float]) ->
         *_missing_weights(recipe),
         *_missing_data(recipe),
         *_missing_key(recipe),
-        *lacking([ExternalModelConfig(**model) for model in recipe.get("external_models") or []]),
+        *_unusable_store(recipe),
+        *_missing_models(recipe),
     ]
 
 
@@ -100,6 +105,27 @@ def _missing_key(recipe: Mapping[str, Any]) -> Iterator[str]:
     offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
     if not (offline or os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").is_file()):
         yield "key: report_to names wandb but WANDB_API_KEY is not set; set it, or WANDB_MODE=offline"
+
+
+def _missing_models(recipe: Mapping[str, Any]) -> list[str]:
+    if recipe.get("store_read_only"):  # nobody is asked
+        return []
+    return lacking([ExternalModelConfig(**model) for model in recipe.get("external_models") or []])
+
+
+def _unusable_store(recipe: Mapping[str, Any]) -> Iterator[str]:
+    path = recipe.get("store_path")
+    if not path or not recipe.get("external_models") or not (Path(path).exists() or recipe.get("store_read_only")):
+        return
+    task, kind = get_task(recipe["task"]), recipe.get("prompt_kind", Settings.prompt_kind)
+    try:
+        database = Database(path, read_only=True)
+        try:
+            Store(database).declare(Prompt(task.name, kind, task.instruction_for(kind)))
+        finally:
+            database.close()
+    except UserError as error:
+        yield str(error)
 
 
 def _cached(repo: str) -> bool:

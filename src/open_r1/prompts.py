@@ -13,7 +13,7 @@ PromptKind = Literal["reasoning", "direct"]
 
 def prompt_text(row: Row, task: Task, kind: PromptKind = "reasoning") -> str:
     """Return the user's turn: the problem as it stands in the data, then the task's instruction."""
-    return row.problem + (task.instruction if kind == "reasoning" else task.direct_instruction)
+    return row.problem + task.instruction_for(kind)
 
 
 def messages(row: Row, task: Task, kind: PromptKind = "reasoning") -> list[dict[str, Any]]:

@@ -70,7 +70,8 @@ class Failure:
     """An external model did not answer: `reason` is a short word for counters, `message` the line for the log."""
 
     model: str
-    reason: str  # "timeout" | "rate_limit" | "server" | "refused" | "budget" | "connection" | "bad_reply" | "resting"
+    # "timeout" | "rate_limit" | "server" | "refused" | "budget" | "connection" | "bad_reply" | "resting" | "missing"
+    reason: str
     message: str
 
 

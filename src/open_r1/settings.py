@@ -4,7 +4,8 @@ Kept apart from `configs.py` because importing TRL takes ten seconds: `launch.py
 and rules only, and answer without it. `configs.EKIPLConfig` joins these fields to `trl.GRPOConfig`.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MODELS = ("tiny", "2b", "7b")
@@ -112,6 +113,14 @@ class Settings:
     external_deadline_s: float = _setting(60.0, "Seconds a step waits for external replies; it goes on without them.")
     external_required: bool = _setting(False, "Stop the run when an external model fails, in place of going on.")
     external_seed: int = _setting(0, "Seed of the scripted replies, apart from the training seed.")
+    external_when: str | dict[str, float] = field(
+        default="always",
+        metadata={"help": "Which prompts are asked: always, or {policy_pass_rate_below: x}: where the policy fails."},
+    )
+    external_prefetch_steps: int = _setting(4, "Steps whose prompts are asked ahead, where replies are kept; 0: none.")
+    external_budget_usd: float | None = _setting(None, "Dollars that the store's ledger may ever reach; empty: no cap.")
+    store_path: str = _setting("", "File of bought replies; empty: data/replies.sqlite, and scripted replies not kept.")
+    store_read_only: bool = _setting(False, "Take replies from store_path alone and ask nobody.")
     selection: str = _setting("top_g", "How G of the pool's K candidates are kept: top_g (the paper) or max_variance.")
     max_external: int | None = _setting(None, "External candidates at most in a kept group; empty: no limit.")
     num_external_samples: int | None = _setting(None, "N of an external model without an n of its own; empty: N.")
@@ -140,3 +149,14 @@ class Settings:
     def num_samples(self) -> int:
         """N, the policy's candidates per prompt."""
         return self.num_policy_samples or self.num_generations  # pyright: ignore[reportAttributeAccessIssue]  # TRL's
+
+    @property
+    def teachers(self) -> list[ExternalModelConfig]:
+        """The external models with their defaults filled in, in the recipe's order."""
+        models = [ExternalModelConfig(**model) for model in self.external_models]
+        default = self.num_external_samples or self.num_samples
+        return [model if model.n else replace(model, n=default) for model in models]
+
+    def synthetic_counts(self, test_sets: Iterable[str]) -> dict[str, int]:
+        """Rows of each set that is made where `data_path` names none."""
+        return {"train": self.num_train_rows or 2000} | dict.fromkeys(test_sets, self.num_test_rows or 300)

@@ -5,12 +5,13 @@
     selection    G of the pool: its best, ties to the policy, or another rule of selection.py
     update       TRL's own: advantages over the G kept rewards (Eq. 1), clipped ratio, KL to the reference (Eq. 2-3)
 
-Four seams of `GRPOTrainer` are overridden; each calls `super()` and restates nothing (UPSTREAM.md lists what is relied
+Five seams of `GRPOTrainer` are overridden; each calls `super()` and restates nothing (UPSTREAM.md lists what is relied
 on). With no external models and N = G every override hands TRL's values through untouched, so the run is plain GRPO to
 the last bit. An external row has no sampling log-probs and its ratio is 1: its update is A grad log pi(o).
 """
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
@@ -18,14 +19,12 @@ import numpy as np
 import torch
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from open_r1.asking import Teachers, nobody
 from open_r1.candidates import external_candidates, policy_candidates
-from open_r1.external.gather import Answers, ExternalPool, Gathered
-from open_r1.external.provider import Request
+from open_r1.external.failures import Answers
 from open_r1.metrics import TokenMeans, step_metrics
-from open_r1.prompts import messages
 from open_r1.schema import POLICY, Candidate, Failure, Row, Score
 from open_r1.selection import SELECTIONS, baseline_advantages
-from open_r1.tasks import Task
 from open_r1.weighting import count_unweighted, has_weight, weigh
 from open_r1.weights import Weighting
 
@@ -61,11 +60,9 @@ class EKIPLTrainer(GRPOTrainer):
     """GRPO on the best G of K candidates, K = N policy samples + N of each external model.
 
     Args:
-        task: whose prompt the external models get.
         rows: every training row by its id; the dataset's `id` column points into it.
         grade: the task's grader at its training setting; called once per candidate, TRL's second call hits its cache.
-        external: the external models, or None for plain GRPO.
-        external_deadline_s: how long a step waits for them, in seconds.
+        teachers: the external models and how they are asked, or None for plain GRPO.
         num_policy_samples: N; defaults to TRL's num_generations, which is G.
         selection: name of the rule in `selection.SELECTIONS`.
         max_external: most external candidates in a kept group; None sets no limit.
@@ -76,11 +73,9 @@ class EKIPLTrainer(GRPOTrainer):
     def __init__(
         self,
         *args: Any,
-        task: Task,
         rows: dict[str, Row],
         grade: Grade,
-        external: ExternalPool | None = None,
-        external_deadline_s: float = 60.0,
+        teachers: Teachers | None = None,
         num_policy_samples: int | None = None,
         selection: str = "top_g",
         max_external: int | None = None,
@@ -89,13 +84,13 @@ class EKIPLTrainer(GRPOTrainer):
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
-        self.task, self.rows, self.grade = task, rows, grade
-        self.external, self.external_deadline_s = external, external_deadline_s
+        self.rows, self.grade = rows, grade
+        self.teachers = teachers
         self.G = cast(int, self.num_generations)
         self.N = num_policy_samples or self.G
         self.select = SELECTIONS[selection]
         self.max_external, self.advantage_baseline, self.weighting = max_external, advantage_baseline, weighting
-        self.sources = [POLICY, *(provider.name for provider in external.providers)] if external else [POLICY]
+        self.sources = [POLICY, *(teachers.pool.names if teachers else ())]
         self._batch_rows: list[Row] = []  # rows of the batch that is being generated, G in a row per prompt
         self._pools: list[list[Candidate]] = []  # its K candidates per prompt
         self._kept_PG: list[Any] = []  # indices into each pool of the G that are trained on
@@ -122,7 +117,7 @@ class EKIPLTrainer(GRPOTrainer):
         """Take TRL's advantages where they are those of the method, else the ones against another baseline."""
         if self.advantage_baseline != "kept":
             return torch.as_tensor(np.concatenate(self._advantages_PG)).to(advantages_B)
-        if self.external is None:
+        if self.teachers is None:
             return advantages_B
         # The mean of equal floats can differ from them by an ulp, and 1e-8 / (0 + 1e-4) is not zero.
         dead_P = torch.tensor([not advantages_G.any() for advantages_G in self._advantages_PG])
@@ -155,19 +150,23 @@ class EKIPLTrainer(GRPOTrainer):
             return super()._generate(prompts)
         G, N = self.G, self.N
         rows_P = self._batch_rows[::G]
-        pending = self._ask(rows_P)  # teachers answer while the policy samples
+        # Teachers answer while the policy samples.
+        pending = self.teachers.ask(rows_P, self.state.global_step, self._generations_left) if self.teachers else nobody
         sampled = super()._generate(prompts if N == G else [p for p in prompts[::G] for _ in range(N)])
         generated = Generated(*cast(Any, sampled))
         if generated.tool_mask is not None or generated.extra_fields:
             raise NotImplementedError("EKIPLTrainer does not support tools, environments or rollout functions")
 
         texts = [completion[0]["content"] for completion in generated.completions]
-        gathered = pending() if pending else Gathered([{} for _ in rows_P], 0.0, {})
-        pools = []
-        for p, (row, answers) in enumerate(zip(rows_P, gathered.answers, strict=True)):
-            own = slice(p * N, (p + 1) * N)
-            pool = policy_candidates(generated.completion_ids[own], texts[own], self.eos_token_ids, self._grader(row))
-            pools.append(pool + self._external_candidates(row, answers))
+        own_PN = []
+        for p, row in enumerate(rows_P):
+            own, grade = slice(p * N, (p + 1) * N), self._grader(row)
+            own_PN.append(policy_candidates(generated.completion_ids[own], texts[own], self.eos_token_ids, grade))
+        gathered = pending(own_PN)
+        pools = [
+            own + self._external_candidates(row, answers)
+            for own, row, answers in zip(own_PN, rows_P, gathered.answers, strict=True)
+        ]
 
         rewards_PK = [[c.score.reward for c in pool] for pool in pools]
         external_PK = [[c.external for c in pool] for pool in pools]
@@ -180,7 +179,8 @@ class EKIPLTrainer(GRPOTrainer):
         ]
         for name, count in count_unweighted(self.weighting, gathered.answers, pools).items():
             self._log_metric(f"external/{name}/unweighted", count)
-        for name, value in step_metrics(pools, kept_PG, self.sources, gathered.failures, gathered.wait_s).items():
+        metrics = step_metrics(pools, kept_PG, self.sources, gathered.failures, gathered.wait_s)
+        for name, value in (metrics | (self.teachers.usage() if self.teachers else {})).items():
             self._log_metric(name, value)  # TRL averages it over processes and logging steps
         self._log_metric("dead_groups/update", float(np.mean([not a.any() for a in self._advantages_PG])))
         return self._repack(pools, kept_PG, generated)
@@ -210,13 +210,21 @@ class EKIPLTrainer(GRPOTrainer):
             images=per_row(generated.images),
         )
 
-    def _ask(self, rows_P: list[Row]) -> Callable[[], Gathered] | None:
-        """Ask every external model about every prompt; the returned function waits for what comes in time."""
-        if self.external is None:
-            return None
-        step = self.state.global_step
-        requests = [Request(row=row, messages=messages(row, self.task), step=step) for row in rows_P]
-        return self.external.ask(requests, self.external_deadline_s)
+    @property
+    def _generations_left(self) -> int:
+        """How many generations follow the present one; each serves num_iterations passes over its steps."""
+        args = cast(Any, self.args)
+        updates = self.num_iterations * args.steps_per_generation / args.gradient_accumulation_steps
+        return math.ceil((self.state.max_steps - self.state.global_step) / updates) - 1
+
+    def _get_train_sampler(self, dataset: Any = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)
+        if self.teachers is None:
+            return sampler
+        rows = [self.rows[id_] for id_ in cast(Any, self.train_dataset)["id"]]
+        of = self.accelerator
+        block = cast(Any, self.args).generation_batch_size
+        return self.teachers.watch(cast(Any, sampler), rows, block, of.num_processes, of.process_index)
 
     def _grader(self, row: Row) -> Callable[[str], Score]:
         return lambda reply: self.grade(reply, row.answer)

@@ -12,18 +12,21 @@ from open_r1.schema import UserError
 from open_r1.settings import ExternalModelConfig
 
 
-def build_providers(models: Sequence[ExternalModelConfig], seed: int, max_pixels: int) -> list[Provider]:
+def build_providers(
+    models: Sequence[ExternalModelConfig], seed: int, max_pixels: int, ask: bool = True
+) -> list[Provider]:
     """Build every model, in the recipe's order; nothing is asked of anyone yet but whether their servers are there.
 
     Args:
         models: the recipe's entries, `n` filled in.
         seed: of the scripted replies.
         max_pixels: pictures are sent at no more than this.
+        ask: whether they will be asked at all; a dry run and a store that is only read need neither keys nor servers.
 
     Raises:
         UserError: a key, a price, a server or a model is missing; one line each.
     """
-    if missing := lacking(models):
+    if ask and (missing := lacking(models)):
         raise UserError("\n".join(missing))
     return [_build(model, seed, max_pixels) for model in models]
 

@@ -7,6 +7,7 @@ there. Only `required=True` turns a failure into an abort. Exceptions are no fai
 import asyncio
 import atexit
 import functools
+import math
 import threading
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 from open_r1.external.failures import Answers, FailureLog, require
 from open_r1.external.provider import Provider, Request
+from open_r1.external.stored import StoredProvider
 from open_r1.schema import POLICY, Failure, Reply, UserError
 
 GRACE_S = 30.0  # how far past the deadline a busy machine may deliver before the loop counts as blocked
@@ -52,6 +54,7 @@ class ExternalPool:
                 rule = "the policy's own" if name == POLICY else "given twice"
                 raise UserError(f"external_models: the name '{name}' is {rule}; give every external model its own name")
         self._log = FailureLog(self.names)
+        self._stored = [provider for provider in providers if isinstance(provider, StoredProvider)]
 
     @property
     def failures(self) -> dict[str, int]:
@@ -86,6 +89,23 @@ class ExternalPool:
         give_up_at = time.perf_counter() + deadline_s + GRACE_S
         future = asyncio.run_coroutine_threadsafe(self._ask_all(requests, deadline_s), self._loop)
         return lambda: self._wait(future, give_up_at, requests[0].step)
+
+    def prefetch(self, requests: Sequence[Request]) -> None:
+        """Put prompts of coming steps to the models whose replies are kept; returns at once, nobody waits for it.
+
+        What a provider raises is raised by its next `ask`. Called after `ask`, it comes after it with every provider.
+        """
+        if self._stored and requests:
+            asyncio.run_coroutine_threadsafe(_prefetch_all(self._stored, requests), self._loop)
+
+    def usage(self) -> dict[str, float]:
+        """Metrics of the models whose replies are kept: hits since the last call, dollars since the store was made."""
+        metrics: dict[str, float] = {}
+        for provider in self._stored:
+            usage, account = provider.usage.take(), provider.ledger.accounts().get(provider.name)
+            metrics[f"external/{provider.name}/hit_rate"] = usage.hits / usage.asked if usage.asked else math.nan
+            metrics[f"external/{provider.name}/usd"] = account.spent_usd + account.in_doubt_usd if account else 0.0
+        return metrics
 
     def _wait(self, future: Future[list[Answers]], give_up_at: float, step: int) -> Gathered:
         started = time.perf_counter()
@@ -149,6 +169,10 @@ async def _ask(provider: Provider, request: Request) -> list[Reply] | Failure:
         raise
 
 
+async def _prefetch_all(providers: Sequence[StoredProvider], requests: Sequence[Request]) -> None:
+    calls = [provider.prefetch(replace(request, n=provider.n)) for request in requests for provider in providers]
+    await asyncio.gather(*calls, return_exceptions=True)  # the next ask() raises what was raised
+
+
 async def _close_all(providers: Sequence[Provider]) -> None:
-    for provider in providers:
-        await provider.aclose()
+    await asyncio.gather(*(provider.aclose() for provider in providers))

@@ -43,7 +43,7 @@ class LiteLLMProvider:
             model: the entry, its `n` filled in.
             max_pixels: larger pictures are scaled down to this, as they are for the policy.
         """
-        self.name, self.n = model.name, model.n or 1
+        self.name, self.n, self.concurrency = model.name, model.n or 1, model.concurrency
         self._model, self._max_pixels, self._price = model, max_pixels, price(model)
         key = os.environ.get(model.key_variable, "") if model.key_variable else ""
         direct = bool(model.api_base) and model.model.startswith(DIRECT)

@@ -25,6 +25,7 @@ class Request:
     messages: Sequence[Mapping[str, Any]]  # chat messages; image parts in the order of row.images
     images: Sequence[Image] = ()  # the opened pictures, where the caller has them anyway
     n: int = 1  # replies wanted; the pool sets it to the asked provider's own n
+    first: int = 0  # number of the first of them: above 0 where earlier ones are in the store already
     step: int = 0  # optimizer step that wants it: for logs and messages, no part of what makes a reply
 
 
@@ -32,6 +33,19 @@ class Provider(Protocol):
     """An external model that can be asked. One event loop serves it from its first `ask` to its `aclose`.
 
     `name` is the `Candidate.source` of its replies and the word in metrics; `n` is N of this source.
+
+    Three members are optional; store and ledger (`external/stored.py`) and collecting read them:
+
+    `fingerprint`, a mapping that JSON can hold: every setting that changes what a reply is (model and revision,
+    temperature, scaling of pictures, ...), and none that does not (n, time-outs, prices, limits). Replies bought under
+    one fingerprint are never returned under another. Its key `reads` names fields of the row that the model sees
+    beside the messages. Without a fingerprint the model is known by its name.
+
+    `upper_bound_usd(request) -> float | None`: the most that one `ask` can cost, its retries included; None where no
+    price is known, which is refused. Without it the model is free of charge. After a failure that the model may have
+    charged for all the same (reasons "timeout", "connection", "bad_reply") the bound counts as spent.
+
+    `concurrency`: questions that it works on at once; collecting keeps no more under way, so that it stops soon.
     """
 
     @property

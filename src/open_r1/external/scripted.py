@@ -17,6 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from statistics import NormalDist
+from typing import Any
 
 from open_r1.external.provider import Request
 from open_r1.replies import format_reply
@@ -47,13 +48,20 @@ class ScriptedProvider:
     logprobs: bool = True  # whether replies say how likely they were; on spatial rows they never do
     seed: int = 0  # models of one run share it, and with it which questions are hard
 
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What a reply depends on; see `Provider`."""
+        settings = {key: value for key, value in vars(self).items() if key not in ("n", "fail_rate", "latency_s")}
+        reads = ("id", "answer", "cot", "kind")
+        return settings | {"accuracy_by_kind": dict(self.accuracy_by_kind), "provider": "scripted", "reads": reads}
+
     async def ask(self, request: Request) -> list[Reply] | Failure:
         """Answer after `latency_s`; see `Provider.ask`."""
         await asyncio.sleep(self.latency_s)
         row = request.row
         if self._random(row, "fails").random() < self.fail_rate:
             return Failure(self.name, "server", f"scripted failure on row '{row.id}'")
-        return [self._reply(row, i) for i in range(request.n)]
+        return [self._reply(row, i) for i in range(request.first, request.first + request.n)]
 
     async def aclose(self) -> None:
         """Nothing to release."""

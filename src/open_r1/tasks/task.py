@@ -23,3 +23,7 @@ class Task:
     test_files: dict[str, str]  # set name ("id", "ood" or "ood_left", ...) -> glob below the data folder
     settings: tuple[str, ...]
     grade: Callable[[str, str, str], Score]
+
+    def instruction_for(self, prompt_kind: str) -> str:
+        """Return what follows every problem: in the reasoning prompt, or in the direct-answer one."""
+        return self.instruction if prompt_kind == "reasoning" else self.direct_instruction

@@ -1,0 +1,163 @@
+"""The SQLite file that holds bought replies and the ledger: its tables, its transactions, its errors in one line each.
+
+Write-ahead logging lets several processes of one machine share the file. A commit survives kill -9 at any moment; with
+`synchronous = normal` a power cut may take back the last commits, but never damages the file.
+"""
+
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from open_r1.schema import UserError
+
+SCHEMA = 1  # PRAGMA user_version; another version is refused
+APPLICATION = 0x454B4950  # "EKIP", PRAGMA application_id: tells our files from other programs' SQLite files
+BUSY_S = 30.0  # how long a transaction waits for those of other processes
+MIN_FREE_BYTES = 64 * 2**20  # with less room nothing is bought: what is in flight must still fit
+
+TABLES = """
+create table prompts (id integer primary key, task text not null, kind text not null, instruction text not null,
+    unique (task, kind));
+create table models (id integer primary key, name text not null, fingerprint text not null,
+    unique (name, fingerprint));
+create table requests (id integer primary key, key blob not null unique, prompt integer not null references prompts,
+    model integer not null references models, row_id text not null, answer text not null);
+create table replies (id integer primary key, request integer not null references requests, sample integer not null,
+    text text not null, finish_reason text not null, prompt_tokens integer, completion_tokens integer, cost_usd real,
+    latency_s real, logprobs blob, unique (request, sample));
+create table open_calls (id integer primary key, key blob not null unique, model text not null, nanos integer not null,
+    owner text not null);
+create table spent (model text primary key, nanos integer not null default 0, in_doubt integer not null default 0,
+    calls integer not null default 0);
+"""
+
+
+class Database:
+    """One open file. Threads may share it; each transaction has it to itself."""
+
+    def __init__(self, path: str | Path, read_only: bool = False):
+        """Open the file, made where it is missing unless `read_only`; what is only read must not be written meanwhile.
+
+        Raises:
+            UserError: it cannot be opened, is no store, is one of another schema version, or does not exist.
+        """
+        self.path, self.read_only = Path(path), read_only
+        self._lock = threading.RLock()
+        if read_only and not self.path.is_file():
+            raise UserError(f"store {self.path} does not exist, and it is to be read only; `make collect` fills one")
+        with self._in_one_line():
+            self._connection = self._open()
+            try:
+                self._check_version()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    def _open(self) -> sqlite3.Connection:
+        mode = "rwc"
+        if self.read_only:
+            # An immutable file needs no lock and no folder to write to, but its write-ahead log would be overlooked.
+            log = self.path.with_name(self.path.name + "-wal")
+            mode = "ro" if log.is_file() and log.stat().st_size else "ro&immutable=1"
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        name = f"{self.path.absolute().as_uri()}?mode={mode}"
+        connection = sqlite3.connect(
+            name, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.execute("pragma cache_size = -65536")  # 64 MiB
+        return connection
+
+    def _check_version(self) -> None:
+        if not self.read_only:
+            self._connection.execute("pragma journal_mode = wal")
+            self._connection.execute("pragma synchronous = normal")
+            with self.write():  # of two processes that make the file one finds the tables there
+                if not self.rows("select 1 from sqlite_schema limit 1"):
+                    for statement in TABLES.split(";\n")[:-1]:
+                        self._connection.execute(statement)
+                    self._connection.execute(f"pragma application_id = {APPLICATION}")
+                    self._connection.execute(f"pragma user_version = {SCHEMA}")
+        ((application,),) = self.rows("pragma application_id")
+        ((version,),) = self.rows("pragma user_version")
+        if application != APPLICATION:
+            raise UserError(f"{self.path} is an SQLite file of another program, not a store of replies; name another")
+        if version != SCHEMA:
+            raise UserError(
+                f"store {self.path} has schema version {version}, this code reads {SCHEMA}; nothing was changed; export"
+                " it to Parquet with the code that made it (make store OUTPUT=x.parquet), or name another store"
+            )
+
+    def rows(self, statement: str, values: Any = ()) -> list[tuple]:
+        """Run one statement and return all its rows."""
+        with self._lock, self._in_one_line():
+            return self._connection.execute(statement, values).fetchall()
+
+    def many(self, statement: str, values: Any) -> None:
+        """Run one statement for each of many tuples of values, inside a `write`."""
+        assert self._connection.in_transaction, "many() runs inside write()"
+        with self._in_one_line():
+            self._connection.executemany(statement, values)
+
+    @contextmanager
+    def write(self) -> Iterator[None]:
+        """A transaction: all of the block is committed at its end, or nothing of it. A block within a block joins it.
+
+        Raises:
+            UserError: the file cannot be written, the disk is full, or another process keeps the file for BUSY_S.
+        """
+        with self._lock, self._in_one_line():
+            if self._connection.in_transaction:
+                yield
+                return
+            self._connection.execute("begin immediate")
+            try:
+                yield
+                self._connection.execute("commit")
+            except BaseException:
+                if self._connection.in_transaction:  # SQLite itself rolls back when the disk is full
+                    self._connection.execute("rollback")
+                raise
+
+    def check_room(self) -> None:
+        """Raise UserError where the disk is so full that a reply bought now might not be kept."""
+        free = shutil.disk_usage(self.path.parent).free
+        if free < MIN_FREE_BYTES:
+            raise UserError(
+                f"store {self.path}: {free / 2**20:.0f} MiB are free on its disk, {MIN_FREE_BYTES // 2**20} are needed"
+                " to keep what would be bought; nothing more is asked and nothing is lost; make room and start again"
+            )
+
+    def close(self) -> None:
+        """Close the file; the last to close it folds the write-ahead log back in."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def _in_one_line(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"store {self.path}: {error.strerror}; name a file in a folder you may write to") from error
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise  # ours, not the user's
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"store {self.path}: {_explained(error)}") from error
+
+
+def _explained(error: sqlite3.DatabaseError) -> str:
+    """What SQLite found and what to do about it, for the user; matched by SQLite's result code."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte of an extended code is the primary one
+    remedies = {
+        sqlite3.SQLITE_FULL: "the disk is full; what was committed is kept; make room and start again",
+        sqlite3.SQLITE_READONLY: "it may not be written; change its permissions or set store_read_only: true",
+        sqlite3.SQLITE_CANTOPEN: "it cannot be opened; name a file in a folder you may write to",
+        sqlite3.SQLITE_NOTADB: "it is no SQLite file; name another, or move it away",
+        sqlite3.SQLITE_CORRUPT: "it is damaged; restore a copy, or rescue what is left with `sqlite3 FILE .recover`",
+        sqlite3.SQLITE_BUSY: f"another process has kept it for {BUSY_S:g} s; end that process, or wait for it",
+    }
+    return remedies.get(code, f"{error}; name another store, or mend its folder")

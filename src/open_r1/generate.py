@@ -1,0 +1,138 @@
+"""Collecting entry: asks the external models about a task's training rows ahead of training, and keeps what they say.
+
+    python src/open_r1/generate.py --task clevr_math --models gpt-4o-scripted --rows 100 --budget 5 [--dry_run]
+
+Rows, prompts and models are those of `make train` with the same task, model and overrides, so that the training finds
+every reply in the store. Stopped at any moment and started again, it goes on; a dry run asks nobody.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+if __package__ in (None, ""):  # run as a script: import open_r1 from here, and hide this folder's names from others
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from tqdm import tqdm
+
+from open_r1.batch import TRL_DEFAULTS
+from open_r1.checks import check_recipe
+from open_r1.external import Provider, Request, StoredProvider, keep_replies
+from open_r1.external.build import build_providers
+from open_r1.external.collecting import Tally, collect, estimate, left_over
+from open_r1.external.store import Prompt
+from open_r1.external.stored import DEFAULT_STORE, upper_bound_usd
+from open_r1.inventory import describe
+from open_r1.prompts import PromptKind, messages
+from open_r1.recipe import merge_recipe, parse_overrides
+from open_r1.rows import load_rows
+from open_r1.schema import Row, UserError
+from open_r1.settings import Settings
+from open_r1.synthetic.write import own_folder, write_dataset
+from open_r1.tasks import get_task
+from open_r1.utils.names import unknown_name
+
+
+def settings_of(recipe: dict[str, Any]) -> Settings:
+    """The project's own settings of a merged recipe, N filled in as the trainer would."""
+    samples = recipe.get("num_policy_samples") or recipe.get("num_generations") or TRL_DEFAULTS["num_generations"]
+    names = vars(Settings())
+    return Settings(**{k: v for k, v in recipe.items() if k in names} | {"num_policy_samples": samples})
+
+
+def training_rows(settings: Settings, limit: int | None) -> list[Row]:
+    """The rows that training sees, made where the recipe names no data; the first `limit` of them."""
+    task, folder = get_task(settings.task), settings.data_path
+    if not folder:
+        counts = settings.synthetic_counts(task.test_files)
+        folder = str(own_folder(task.name, settings.data_size, counts))  # pyright: ignore[reportArgumentType]  # checked
+        write_dataset(task.name, Path(folder), settings.data_size, 0, counts)  # pyright: ignore[reportArgumentType]
+    rows = load_rows(task, folder, "train", skip_bad_rows=settings.skip_bad_rows).rows
+    return rows[: settings.num_train_rows][:limit]
+
+
+def providers_of(settings: Settings, names: Sequence[str], ask: bool) -> list[StoredProvider]:
+    """The recipe's external models behind the store, all or those in `names`."""
+    models = settings.teachers
+    known = [model.name for model in models]
+    for name in names:
+        if name not in known:
+            raise unknown_name("external model", name, known, where="the recipe")
+    if not models:
+        raise UserError("the recipe has no external models, so there is nobody to ask; name some under external_models")
+    chosen = [model for model in models if not names or model.name in names]
+    task = get_task(settings.task)
+    prompt = Prompt(task.name, settings.prompt_kind, task.instruction_for(settings.prompt_kind))
+    built: list[Provider] = build_providers(chosen, settings.external_seed, settings.max_pixels, ask)
+    path = settings.store_path or str(DEFAULT_STORE)
+    kept = keep_replies(built, prompt, path, settings.store_read_only, settings.external_budget_usd)
+    return [provider for provider in kept if isinstance(provider, StoredProvider)]
+
+
+def look_up(provider: StoredProvider, rows: Sequence[Row], settings: Settings) -> Tally:
+    """Sort the questions into those that the store answers in full and those to ask; refuses a model without price."""
+    task, tally, kind = get_task(settings.task), Tally(), cast(PromptKind, settings.prompt_kind)
+    for row in tqdm(rows, desc=f"{provider.name}: looking up", unit="row", delay=2, leave=False):
+        request = Request(row, messages(row, task, kind), n=provider.n)
+        have = len(provider.stored(request))
+        if have < provider.n:
+            missing = replace(request, n=provider.n - have, first=have)
+            tally.bound_usd += upper_bound_usd(provider.provider, missing)
+            tally.missing.append(missing)
+            tally.todo.append(request)
+        else:
+            tally.stored += 1
+    return tally
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the entry's own options; everything else is an override of the recipe."""
+    parser = argparse.ArgumentParser(
+        description="Collect replies. Any further --key value overrides the recipe.", allow_abbrev=False
+    )
+    parser.add_argument("--task", default="clevr_math", help="clevr_math, geomath or trance")
+    parser.add_argument("--model", default="tiny", help="whose recipe: tiny, 2b or 7b")
+    parser.add_argument("--teachers", default="", help="a file in recipes/teachers (default: the task's own, scripted)")
+    parser.add_argument("--models", default="", help="names of the recipe's external models, a comma between; all")
+    parser.add_argument("--rows", type=int, help="the first so many training rows; all")
+    parser.add_argument("--budget", type=float, help="dollars that the store's ledger may reach")
+    parser.add_argument("--dry_run", action="store_true", help="print the estimate and ask nobody")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    """Estimate or collect; returns 1 where prompts are left without replies."""
+    args, words = build_parser().parse_known_args(argv)
+    recipe = merge_recipe(args.task, args.model, "ekipl", parse_overrides(words), args.teachers)
+    if args.budget is not None:
+        recipe["external_budget_usd"] = args.budget
+    check_recipe(recipe)
+    settings = settings_of(recipe)
+    rows = training_rows(settings, args.rows)
+    names = [name for name in args.models.split(",") if name]
+    providers = providers_of(settings, names, ask=not (args.dry_run or settings.store_read_only))
+    tallies = [look_up(provider, rows, settings) for provider in providers]
+    if args.dry_run:
+        print(estimate(providers, tallies))
+        return 0
+    with tqdm(total=sum(len(tally.todo) for tally in tallies), desc="collecting", unit="prompt") as bar:
+        asyncio.run(collect(providers, tallies, bar))
+    print(describe(providers[0].store, providers[0].ledger, settings.task))
+    left = left_over(providers, tallies)
+    print("\n".join(left) or f"all {len(rows)} prompts have their replies")
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; what came is kept; start again to go on", file=sys.stderr)
+        sys.exit(130)
