@@ -87,6 +87,11 @@ data: $(STAMP)  ## make synthetic data for TASK (SIZE=tiny|full, N=rows, OUTPUT=
 	@$(PY) scripts/make_data.py --task "$(TASK)" --size "$(SIZE)" $(call option,n,N) $(call option,seed,SEED) \
 		$(call option,output,OUTPUT) $(ARGS)
 
+.PHONY: bench
+SHAPE ?= tiny
+bench: $(STAMP)  ## measure a training step against TRL's own trainer (SHAPE=tiny|small|2b; 2b needs a GPU)
+	@$(PY) scripts/benchmark_update.py --shape "$(SHAPE)" $(ARGS)
+
 check-data: $(STAMP)  ## count and check every row of DATA_PATH, a folder or one JSON file
 	@$(PY) src/open_r1/check_data.py --data_path "$(DATA_PATH)" $(ARGS)
 

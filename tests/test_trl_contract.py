@@ -74,3 +74,36 @@ def test_the_training_sampler_comes_from_one_method_and_yields_whole_generation_
     assert parameters("_get_train_sampler") == ["self", "dataset"]
     assert "batch_size=self.args.generation_batch_size // self.num_generations" in source("_get_train_sampler")
     assert "sampler_fn=self._get_train_sampler" in source("get_train_dataloader")
+
+
+def test_log_prob_passes_name_the_columns_that_are_completions_and_keep_the_prompts_before_them():
+    names = parameters("_get_per_token_logps_and_entropies")
+    assert names[2:5] == ["input_ids", "attention_mask", "logits_to_keep"]
+    body = source("_get_per_token_logps_and_entropies")
+    assert "labels[:, :-logits_to_keep] = -100" in body and "fused_lm_head=True" in body
+
+
+def test_pictures_reach_the_processor_as_the_objects_that_the_rows_hold():
+    """`_generate` copies the prompts in one deepcopy, so rows that share a picture object still share its copy."""
+    assert "prompts = copy.deepcopy(prompts)" in source("_generate")
+    assert "self.processing_class(images=images, text=prompts_text" in source("_generate_and_score_completions")
+
+
+def test_image_tokens_are_never_sampled():
+    assert 'generation_kwargs["suppress_tokens"] = [model.config.image_token_id]' in inspect.getsource(GRPOTrainer)
+
+
+def test_transformers_still_has_what_the_sharing_stands_on():
+    from transformers import DynamicCache, GenerationMixin
+    from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
+    from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLModel
+
+    names = list(inspect.signature(GenerationMixin._prefill).parameters)
+    assert names == ["self", "input_ids", "generation_config", "model_kwargs", "is_first_iteration"]
+    assert hasattr(DynamicCache, "batch_select_indices")
+    for backbone in (Qwen2VLModel, Qwen2_5_VLModel):
+        forward = inspect.getsource(backbone.forward)
+        assert "self.get_image_features(pixel_values, image_grid_thw, **kwargs).pooler_output" in forward
+        assert {"input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask"} <= set(
+            inspect.signature(backbone.get_rope_index).parameters
+        )

@@ -124,6 +124,8 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         model=model,
         args=config,
         processing_class=processor,
+        share_vision=config.share_vision,
+        share_prefix=config.share_prefix,
         train_dataset=to_dataset(train, task, kind),
         reward_funcs=reward_functions(grade),
         rows={row.id: row for row in train},

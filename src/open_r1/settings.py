@@ -134,6 +134,9 @@ class Settings:
     luffy_gamma: float = _setting(0.1, "luffy: gamma of p / (p + gamma).")
     sft_coef: float = _setting(0.1, "sft: advantage of an external reply that is right, times its accuracy.")
 
+    share_vision: bool = _setting(True, "Preprocess and encode each distinct picture of a batch once, not G times.")
+    share_prefix: bool = _setting(True, "Run each distinct prompt of a batch once, its completions packed behind it.")
+
     eval_temperature: float = _setting(0.1, "Sampling temperature in evaluation (Reason-RFT's).")
     eval_top_p: float = _setting(0.9, "Nucleus share in evaluation (Reason-RFT's).")
     eval_top_k: int = _setting(50, "Top-k cut in evaluation (Reason-RFT's).")

@@ -6,8 +6,9 @@
     update       TRL's own: advantages over the G kept rewards (Eq. 1), clipped ratio, KL to the reference (Eq. 2-3)
 
 Five seams of `GRPOTrainer` are overridden; each calls `super()` and restates nothing (UPSTREAM.md lists what is relied
-on). With no external models and N = G every override hands TRL's values through untouched, so the run is plain GRPO to
-the last bit. An external row has no sampling log-probs and its ratio is 1: its update is A grad log pi(o).
+on). Between TRL's class and this one stands `sharing.SharingTrainer`, which computes once what a group shares. With no
+external models, N = G and nothing shared every override hands TRL's values through untouched, so the run is plain GRPO
+to the last bit. An external row has no sampling log-probs and its ratio is 1: its update is A grad log pi(o).
 """
 
 import inspect
@@ -25,6 +26,7 @@ from open_r1.external.failures import Answers
 from open_r1.metrics import TokenMeans, step_metrics
 from open_r1.schema import POLICY, Candidate, Failure, Row, Score
 from open_r1.selection import SELECTIONS, baseline_advantages
+from open_r1.sharing import SharingTrainer
 from open_r1.weighting import count_unweighted, has_weight, weigh
 from open_r1.weights import Weighting
 
@@ -56,8 +58,10 @@ class Generated(NamedTuple):
     tool_images: list
 
 
-class EKIPLTrainer(GRPOTrainer):
+class EKIPLTrainer(SharingTrainer):
     """GRPO on the best G of K candidates, K = N policy samples + N of each external model.
+
+    `share_vision` and `share_prefix` are `SharingTrainer`'s.
 
     Args:
         rows: every training row by its id; the dataset's `id` column points into it.
