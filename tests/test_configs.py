@@ -39,6 +39,7 @@ def test_the_defaults_that_the_rules_assume_are_trl_s():
         ({"task": "trnce"}, "did you mean 'trance'"),
         ({"model": "3b"}, "unknown model '3b'"),
         ({"method": "ekip"}, "did you mean 'ekipl'"),
+        ({"external_deadline_s": 1770.0}, "must stay below ddp_timeout = 1800"),  # 30 s of grace come on top
         ({"selection": "top-g"}, "did you mean 'top_g'"),
         ({"advantage_baseline": "polcy"}, "did you mean 'policy'"),
         ({"max_external": 9}, "a group holds 0 to num_generations = 8"),

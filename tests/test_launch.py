@@ -100,9 +100,33 @@ def test_a_folder_with_something_in_it_is_never_taken_over(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["old.txt"]
 
 
+def test_the_same_command_goes_on_with_its_unfinished_run_and_keeps_its_recipe(tmp_path, quiet_machine, capsys):
+    words = ["--task", "trance", "--learning_rate", "1e-6", "--output_dir", str(tmp_path / "run")]
+    launch.main(words)
+    recipe = (tmp_path / "run" / "recipe.yaml").read_text()
+    (tmp_path / "run" / "checkpoint-20").mkdir()
+    launch.main([*words, "--learning_rate", "0.000001"])  # the same value, written another way
+    assert (tmp_path / "run" / "recipe.yaml").read_text() == recipe
+    assert quiet_machine[0][0] == quiet_machine[1][0]
+    assert f"going on with the unfinished run in {tmp_path / 'run'}" in capsys.readouterr().out
+
+
+def test_another_recipe_or_a_finished_run_is_not_gone_on_with(tmp_path, quiet_machine):
+    folder = ["--output_dir", str(tmp_path / "run")]
+    launch.main([*folder, "--seed", "3"])
+    with pytest.raises(UserError, match="holds an unfinished run with seed 3, this one has 4"):
+        launch.main([*folder, "--seed", "4"])
+    with pytest.raises(UserError, match=r"holds an unfinished run with beta 0\.005, this one has 0\.1"):
+        launch.main([*folder, "--seed", "3", "--beta", "0.1"])
+    (tmp_path / "run" / "summary.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a finished run"):
+        launch.main([*folder, "--seed", "3"])
+    assert len(quiet_machine) == 1
+
+
 def test_two_runs_in_one_second_get_two_folders(tmp_path):
     folder = tmp_path / "runs" / "20260101-000000-trance-tiny-ekipl-s0"
-    made = [launch.make_folder(folder, chosen=False).name for _ in range(3)]
+    made = [launch.make_folder(folder, {}, chosen=False).name for _ in range(3)]
     assert made == [folder.name, folder.name + "-2", folder.name + "-3"]
 
 

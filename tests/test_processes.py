@@ -1,9 +1,12 @@
+import subprocess
+import sys
 import time
 
 import pytest
 from tqdm import tqdm
 
-from open_r1.utils.processes import Command, run_side_by_side
+from open_r1.schema import UserError
+from open_r1.utils.processes import Command, hold, run_side_by_side
 
 
 def test_a_late_command_is_stopped_with_what_it_started(tmp_path):
@@ -28,3 +31,17 @@ def test_nothing_runs_on_when_the_study_is_interrupted(tmp_path):
         run_side_by_side({"l": long}, at_once=1, deadline_s=9, cwd=tmp_path, bar=Interrupted(disable=True))
     time.sleep(1.2)
     assert not (tmp_path / "late").exists()
+
+
+def test_a_folder_is_held_as_long_as_its_process_lives_and_no_longer(tmp_path):
+    lock = tmp_path / "run.lock"
+    code = "import sys, time; from open_r1.utils.processes import hold; from pathlib import Path\n"
+    code += "with hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None and other.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="a run that is going on"), hold(lock):
+        pass
+    other.kill()
+    other.wait(timeout=9)
+    with hold(lock):
+        pass

@@ -2,8 +2,11 @@
 
 import inspect
 
+import torch
 import trl
+from transformers import Trainer
 from trl import GRPOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from open_r1.trainer import Generated
 
@@ -107,3 +110,24 @@ def test_transformers_still_has_what_the_sharing_stands_on():
         assert {"input_ids", "mm_token_type_ids", "image_grid_thw", "attention_mask"} <= set(
             inspect.signature(backbone.get_rope_index).parameters
         )
+
+
+def test_a_checkpoint_is_written_below_one_folder_and_nowhere_else():
+    body = inspect.getsource(Trainer._save_checkpoint)
+    assert body.count("self._get_output_dir(trial=trial)") == 1 and "self.args.output_dir" not in body
+    assert "self._get_output_dir(trial=trial)" in source("_save_checkpoint")
+
+
+def test_the_sampler_draws_one_permutation_an_epoch_from_its_own_generator():
+    rows, order = range(5), RepeatSampler(range(5), mini_repeat_count=1, seed=3)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(3):
+        assert list(order) == torch.randperm(len(rows), generator=generator).tolist()
+
+
+def test_the_training_state_says_first_how_many_epochs_are_done():
+    assert "return epochs_trained, steps_trained_in_current_epoch" in inspect.getsource(Trainer._init_training_state)
+
+
+def test_a_nan_is_left_out_of_a_line():
+    assert "not math.isnan(v)" in source("log")

@@ -19,6 +19,7 @@ TRL_DEFAULTS = {
     "scale_rewards": "group",
     "multi_objective_aggregation": "sum_then_normalize",
     "reward_weights": None,
+    "ddp_timeout": 1800,
 }
 
 

@@ -14,6 +14,7 @@ from open_r1 import recipe as recipes
 from open_r1.batch import TRL_DEFAULTS, check_batch
 from open_r1.checks_external import check_provider
 from open_r1.checks_method import check_group, check_weights, external_samples
+from open_r1.external.gather import GRACE_S
 from open_r1.schema import POLICY, UserError
 from open_r1.selection import BASELINES, SELECTIONS
 from open_r1.settings import (
@@ -179,6 +180,11 @@ def check_counts(recipe: Mapping[str, Any]) -> None:
             raise UserError(f"{key} is {recipe[key]}; it must be at least 1; leave it out for its default")
     if recipe["external_deadline_s"] <= 0:
         raise UserError(f"external_deadline_s is {recipe['external_deadline_s']}; it must be above 0; give seconds")
+    if recipe["external_deadline_s"] + GRACE_S >= recipe["ddp_timeout"]:
+        raise UserError(
+            f"external_deadline_s is {recipe['external_deadline_s']}; with {GRACE_S:g} s of grace it must stay below"
+            f" ddp_timeout = {recipe['ddp_timeout']}, or processes that wait would be given up; raise ddp_timeout"
+        )
     samples = recipe["num_policy_samples"] or group
     pool = samples + external_samples(recipe)
     if group > pool:

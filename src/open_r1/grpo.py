@@ -7,10 +7,11 @@ Everything goes into the run's folder, the recipe's `output_dir`.
 
 import argparse
 import functools
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,17 +28,18 @@ from open_r1.external.store import Prompt
 from open_r1.figures import draw_run
 from open_r1.metrics import JsonLinesCallback, ProgressBar
 from open_r1.prompts import PromptKind, to_dataset
+from open_r1.restart import Seconds, evaluate_once, room_on, train_to_the_end
 from open_r1.rows import load_rows
 from open_r1.schema import Row, UserError
-from open_r1.summary import SetResult, pool, print_table, write_summary
+from open_r1.stopping import Stopped
+from open_r1.summary import SetResult, column, pool, print_table, read_metrics, write_summary
 from open_r1.synthetic.sample import Size
 from open_r1.synthetic.write import own_folder, write_dataset
 from open_r1.tasks import Task, get_task
 from open_r1.trainer import EKIPLTrainer, Grade, reward_functions
 from open_r1.utils.loading import load_policy
+from open_r1.utils.processes import hold
 from open_r1.utils.provenance import ROOT
-
-Seconds = dict[str, float | None]
 
 
 @contextmanager
@@ -99,8 +101,9 @@ def evaluate_all(
         rank = f"-{state.process_index}" if state.num_processes > 1 else ""
         output = Path(str(config.output_dir)) / "replies" / f"{when}-{name}{rank}.jsonl"
         grade, kind = grader(task, config.eval_setting), cast(PromptKind, config.prompt_kind)
-        part = evaluate_set(model, processor, share, task, sampling, grade, output, kind)
-        results[name] = pool(gather_object([part]))
+        # A process may have no row where there are fewer rows than processes.
+        part = [evaluate_set(model, processor, share, task, sampling, grade, output, kind)] if share else []
+        results[name] = pool(gather_object(part))
     return results
 
 
@@ -145,24 +148,24 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
 
 
 def run(config: EKIPLConfig) -> dict[str, Any]:
-    """Run every stage and return what summary.json holds."""
+    """Run every stage that an earlier start of this run has not finished, and return what summary.json holds."""
     state, task, folder = PartialState(), get_task(config.task), Path(str(config.output_dir))
     seconds: Seconds = {"data": 0.0, "base": 0.0, "train": 0.0, "eval": 0.0}
     with timed(seconds, "data"):
         train, tests = prepare_data(config, task, state)
     with timed(seconds, "base"):
         path = base_policy(config, task)
-    model, processor = load_policy(path, config.max_pixels)
+    trained = (folder / "model").is_dir()  # by an earlier start, which was stopped while it evaluated
+    model, processor = load_policy(str(folder / "model") if trained else path, config.max_pixels)
     trainer = build_trainer(config, task, model, processor, train)
-    with timed(seconds, "eval"):
-        before = evaluate_all(config, task, trainer.model, processor, tests, "before")
-    with timed(seconds, "train"):
-        trainer.train()
-        trainer.save_model(str(folder / "model"))
-    with timed(seconds, "eval"):
-        after = evaluate_all(config, task, trainer.model, processor, tests, "after")
+    evaluate = functools.partial(timed(seconds, "eval")(evaluate_all), config, task, trainer.model, processor, tests)
+    before = evaluate_once(folder, seconds, functools.partial(evaluate, "before"))
+    if not trained:
+        train_to_the_end(trainer, folder, config.argv)
+    after = evaluate("after")
     if not state.is_main_process:
         return {}
+    seconds["train"] = float(column(read_metrics(folder), "time_s")[-1])  # over all starts
     summary = write_summary(
         folder,
         task=config.task,
@@ -183,7 +186,11 @@ def main(argv: list[str] | None = None) -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config", type=Path, required=True, help="merged recipe, as launch.py writes it")
-    run(load_config(parser.parse_args(argv).config))
+    config = load_config(parser.parse_args(argv).config)
+    folder = Path(str(config.output_dir))
+    with hold(folder / "run.lock") if PartialState().is_main_process else nullcontext(), room_on(folder):
+        run(config)
+    PartialState().destroy_process_group()  # without it several processes can abort after all is done
 
 
 if __name__ == "__main__":
@@ -191,3 +198,9 @@ if __name__ == "__main__":
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except Stopped as stopped:
+        if PartialState().is_main_process:
+            print(stopped, flush=True)
+        sys.exit(stopped.status)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

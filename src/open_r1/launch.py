@@ -27,7 +27,7 @@ from open_r1.checks import check_recipe, with_defaults
 from open_r1.fit import accelerate_config
 from open_r1.nodes import machine_options, wait_for_recipe, write_recipe
 from open_r1.preflight import gpus, missing
-from open_r1.recipe import RECIPES, merge_recipe, parse_overrides
+from open_r1.recipe import RECIPES, merge_recipe, parse_overrides, read_yaml
 from open_r1.schema import UserError
 
 ENTRY = Path(__file__).with_name("grpo.py")
@@ -71,8 +71,11 @@ def main(argv: Sequence[str]) -> None:
     if lacking:
         raise UserError("\n".join(lacking))
     if rank == 0:
-        folder = make_folder(folder, chosen=bool(args.output_dir))
-        write_recipe({**recipe, "output_dir": str(folder)}, folder / "recipe.yaml")
+        folder = make_folder(folder, recipe, chosen=bool(args.output_dir))
+        if (folder / "recipe.yaml").is_file():
+            print(f"going on with the unfinished run in {near(folder)}")
+        else:
+            write_recipe({**recipe, "output_dir": str(folder)}, folder / "recipe.yaml")
     else:
         wait_for_recipe(folder / "recipe.yaml")
     start(launch_command(recipe, folder / "recipe.yaml", processes, machines), environment)
@@ -85,16 +88,14 @@ def run_folder(recipe: dict[str, Any]) -> Path:
     return Path(near(RECIPES.parent / "runs" / name))
 
 
-def make_folder(folder: Path, chosen: bool) -> Path:
-    """Create the run's folder and never take over one with something in it.
+def make_folder(folder: Path, recipe: dict[str, Any], chosen: bool) -> Path:
+    """Create the run's folder and never take over one with something in it but an unfinished run of the same recipe.
 
     A folder named by us gets -2, -3, ... when two runs start in one second; one that the user chose is refused.
     """
     if chosen:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(
-                f"output_dir {folder} exists and is not empty; a run overwrites none; name another or move it"
-            )
+            check_continues(folder, recipe)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     for number in count(1):
@@ -105,6 +106,22 @@ def make_folder(folder: Path, chosen: bool) -> Path:
             continue
         return free
     raise AssertionError("count() ends nowhere")
+
+
+def check_continues(folder: Path, recipe: dict[str, Any]) -> None:
+    """Raise UserError unless `folder` holds a run of this recipe that was killed or stopped."""
+    config, remedy = folder / "recipe.yaml", "name another output_dir or move it"
+    if not config.is_file():
+        raise UserError(f"output_dir {folder} exists and is not empty; a run overwrites none; {remedy}")
+    if (folder / "summary.json").is_file():
+        raise UserError(f"output_dir {folder} holds a finished run; a run overwrites none; {remedy}")
+    begun = read_yaml(config)
+    for key in {**begun, **recipe}:
+        if key not in ("argv", "output_dir") and begun.get(key) != recipe.get(key):
+            raise UserError(
+                f"output_dir {folder} holds an unfinished run with {key} {begun.get(key)!r}, this one has"
+                f" {recipe.get(key)!r}; only the same recipe goes on; give the same settings, or {remedy}"
+            )
 
 
 def run_environment(recipe: dict[str, Any], processes: int) -> dict[str, str]:

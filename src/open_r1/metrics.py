@@ -105,15 +105,27 @@ class TokenMeans:
 
 
 class JsonLinesCallback(TrainerCallback):
-    """Writes one JSON object per logged step to `metrics.jsonl`, at once, so that a killed run keeps its curve."""
+    """Writes one JSON object per logged step to `metrics.jsonl`, at once, so that a killed run keeps its curve.
+
+    A run that goes on from a checkpoint takes back the lines after it, and its clock goes on too.
+    """
 
     def __init__(self, path: Path, prompts_per_step: float):
         self.path, self.prompts_per_step = path, prompts_per_step
         self.began = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Start the clock."""
+        """Keep the lines up to the step that training goes on from; set the clock to the last one's time."""
         self.began = time.monotonic()
+        if not state.is_world_process_zero or not self.path.is_file():
+            return
+        # The line that a kill cut short has no end; it is of a step after the checkpoint.
+        whole = [line for line in self.path.read_text(encoding="utf-8").splitlines(True) if line.endswith("\n")]
+        kept = [line for line in whole if json.loads(line)["step"] <= state.global_step]
+        aside = self.path.with_suffix(".part")
+        aside.write_text("".join(kept), encoding="utf-8")
+        aside.replace(self.path)
+        self.began -= json.loads(kept[-1])["time_s"] if kept else 0.0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Append what the trainer logged; TRL has turned NaN into None already."""

@@ -22,7 +22,9 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 
 from open_r1.asking import Teachers, nobody
 from open_r1.candidates import external_candidates, policy_candidates
+from open_r1.checkpoints import WholeCheckpoints
 from open_r1.external.failures import Answers
+from open_r1.meeting import Meeting
 from open_r1.metrics import TokenMeans, step_metrics
 from open_r1.schema import POLICY, Candidate, Failure, Row, Score
 from open_r1.selection import SELECTIONS, baseline_advantages
@@ -58,7 +60,7 @@ class Generated(NamedTuple):
     tool_images: list
 
 
-class EKIPLTrainer(SharingTrainer):
+class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
     """GRPO on the best G of K candidates, K = N policy samples + N of each external model.
 
     `share_vision` and `share_prefix` are `SharingTrainer`'s.
@@ -100,6 +102,7 @@ class EKIPLTrainer(SharingTrainer):
         self._kept_PG: list[Any] = []  # indices into each pool of the G that are trained on
         self._advantages_PG: list[Any] = []  # their advantages against `advantage_baseline`
         self._token_means = TokenMeans(self.sources)
+        self._meeting = Meeting(self.args.ddp_timeout)
 
     @property
     def _training(self) -> bool:
@@ -187,7 +190,16 @@ class EKIPLTrainer(SharingTrainer):
         for name, value in (metrics | (self.teachers.usage() if self.teachers else {})).items():
             self._log_metric(name, value)  # TRL averages it over processes and logging steps
         self._log_metric("dead_groups/update", float(np.mean([not a.any() for a in self._advantages_PG])))
+        self._meeting.wait(f"candidates of step {self.state.global_step + 1}")
         return self._repack(pools, kept_PG, generated)
+
+    def _log_metric(self, name: str, value: float) -> None:
+        """Log a metric of this process's prompts; TRL takes the mean over processes, and one NaN would make it NaN."""
+        if math.isnan(value):  # nothing to average here; another process may have something
+            self._metrics["train"][name].append(value)
+        else:
+            counted = self.accelerator.num_processes if name.endswith("/failures") else 1  # a sum, not a mean
+            super()._log_metric(name, value * counted)
 
     def _repack(self, pools: list[list[Candidate]], kept_PG: list[Any], generated: Generated) -> Generated:
         """Put the kept candidates where TRL expects its own completions: G in a row per prompt."""

@@ -1,14 +1,18 @@
-"""Run command lines side by side, each with a deadline and a log, and leave none behind."""
+"""Run command lines side by side, each with a deadline and a log, and leave none behind; hold a folder for oneself."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
+
+from open_r1.schema import UserError
 
 POLL_S = 0.2
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -20,6 +24,23 @@ class Command:
 
     words: tuple[str, ...]
     log: Path
+
+
+@contextmanager
+def hold(lock: Path) -> Iterator[None]:
+    """Hold `lock` within the block; the system lets go of it however this process ends.
+
+    Raises:
+        UserError: a process that is alive holds it.
+    """
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{lock.parent} is held by a run that is going on; one process at a time; wait for it or stop it"
+            ) from error
+        yield
 
 
 def run_side_by_side(

@@ -1,0 +1,73 @@
+"""What makes a second start of a run go on: the parts of grpo.py that know of starts before."""
+
+import errno
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from accelerate import PartialState
+
+from open_r1.checkpoints import last_checkpoint
+from open_r1.schema import UserError
+from open_r1.stopping import StopCallback, Stopped
+from open_r1.summary import SetResult
+from open_r1.trainer import EKIPLTrainer
+from open_r1.utils.provenance import write_json
+
+Seconds = dict[str, float | None]  # by stage; None where the stage was not needed
+
+
+def evaluate_once(folder: Path, seconds: Seconds, evaluate: Callable[[], dict[str, SetResult]]) -> dict[str, SetResult]:
+    """Evaluate before training, or read what an earlier start of this run found.
+
+    Args:
+        folder: of the run.
+        seconds: per stage; those that the earlier start had spent by then are added.
+        evaluate: does it, and adds its own seconds.
+    """
+    kept = folder / "before.json"
+    if kept.is_file():
+        found = json.loads(kept.read_text())
+        seconds.update({stage: (seconds[stage] or 0.0) + spent for stage, spent in found["seconds"].items()})
+        return {name: SetResult(**result) for name, result in found["base"].items()}
+    results = evaluate()
+    if PartialState().is_main_process:
+        write_json(kept, {"seconds": seconds, "base": {name: asdict(result) for name, result in results.items()}})
+    return results
+
+
+def train_to_the_end(trainer: EKIPLTrainer, folder: Path, argv: list[str]) -> None:
+    """Train, from the run's last checkpoint where there is one, and save the model.
+
+    Raises:
+        Stopped: a signal stopped the training, and a checkpoint is saved.
+    """
+    stop, last = StopCallback(), last_checkpoint(folder)
+    trainer.add_callback(stop)
+    with stop.listening():
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        if trainer.state.global_step >= trainer.state.max_steps:
+            trainer.save_whole_model(folder / "model")
+    if stop.signal:
+        words = argv if "--output_dir" in argv else [*argv, "--output_dir", str(folder)]
+        again = shlex.join(["python", "src/open_r1/launch.py", *words])
+        raise Stopped(
+            f"{stop.signal.name}: saved and stopped after step {trainer.state.global_step}; to go on: {again}",
+            128 + stop.signal,
+        )
+
+
+@contextmanager
+def room_on(folder: Path) -> Iterator[None]:
+    """Say in one line that the disk is full, wherever in the block it was noticed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = error.filename or folder
+        rule = "make room and start the same command again: it goes on from the last complete checkpoint"
+        raise UserError(f"{where}: {error.strerror}; {rule}") from error

@@ -1,0 +1,75 @@
+"""Stopping at any moment: Ctrl-C or SIGTERM once saves a checkpoint and stops, Ctrl-C twice stops.
+
+A checkpoint is taken only between two generations. TRL reuses one batch of candidates for `steps_per_generation` times
+`num_iterations` passes and keeps it in memory: a run that went on from the middle would sample other candidates.
+"""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+from transformers.trainer_callback import TrainerControl, TrainerState
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a terminal's, a scheduler's
+COPY_S = 1.0  # a launcher passes on what the terminal has sent to its processes already: that is no second Ctrl-C
+
+
+class Stopped(Exception):
+    """The training was stopped by a signal, and can go on: a line for the user, and the exit status a shell expects."""
+
+    def __init__(self, line: str, status: int):
+        super().__init__(line)
+        self.status = status
+
+
+class StopCallback(TrainerCallback):
+    """Turns a signal into a checkpoint and a stop at the end of the step, on every process at the same step.
+
+    `signal` is the one that was heard, or None.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._heard_at = 0.0
+        self._due = False  # a checkpoint that waits for the end of a generation
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take the signals within the block; needs the main thread."""
+        before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None:
+            self.signal, self._heard_at = signal.Signals(number), time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._heard_at > COPY_S:
+            raise KeyboardInterrupt
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        """Stop where any process was told to; save between generations, and not what is saved as the model anyway."""
+        heard = max(gather_object([self.signal or 0]))
+        whole = state.global_step * args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations)
+        between, last = whole == 0, state.global_step >= state.max_steps
+        self._due |= control.should_save or bool(heard)
+        control.should_save = self._due and between and not last
+        if control.should_save:
+            self._due = False
+            control.should_log = True  # the averages since the last line are in memory only
+        if heard and (between or last):
+            self.signal = signal.Signals(heard)  # also where another process heard it
+            control.should_training_stop = True
+        return control
+
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        """Save no second time after the last step."""
+        control.should_save = control.should_save and not control.should_training_stop
+        return control

@@ -1,0 +1,116 @@
+"""kill -9 at any moment, full disk, Ctrl-C: the run as a user starts it goes on to the weights it would have had."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH = [sys.executable, str(ROOT / "src/open_r1/launch.py")]
+SHORT = ["max_steps=12", "num_train_rows=24", "num_test_rows=8", "per_device_train_batch_size=32", "save_steps=2"]
+CLOCKS = {"time_s", "step_time", "external/wait_s"}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def start(folder: Path) -> subprocess.Popen:
+    log = folder.with_suffix(".log").open("a")
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    return subprocess.Popen([*LAUNCH, "--output_dir", str(folder), *SHORT], stdout=log, stderr=log, env=environment)
+
+
+def wait_for(process: subprocess.Popen, ready, deadline_s: float = 300.0) -> None:
+    """Return when `ready()` or when the process has ended."""
+    end = time.monotonic() + deadline_s
+    while process.poll() is None and not ready():
+        assert time.monotonic() < end, f"not ready after {deadline_s} s"
+        time.sleep(0.02)
+
+
+def steps(folder: Path) -> int:
+    file = folder / "metrics.jsonl"
+    return file.read_text().count("\n") if file.is_file() else 0
+
+
+def outcome(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict], dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines]
+    summary = json.loads((folder / "summary.json").read_text())
+    return load_file(folder / "model" / "model.safetensors"), lines, {key: summary[key] for key in ("base", "final")}
+
+
+def assert_same(one: tuple, two: tuple) -> None:
+    assert one[0].keys() == two[0].keys() and all(torch.equal(one[0][name], two[0][name]) for name in one[0])
+    assert one[1:] == two[1:]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert start(folder).wait(timeout=600) == 0
+    return outcome(folder)
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_weights_lines_and_scores(tmp_path, uninterrupted):
+    """Killed three times within a second after training began or went on: 12 steps, a checkpoint after every second."""
+    folder, rng = tmp_path / "run", random.Random(os.environ.get("KILL_SEED", "0"))
+    metrics = folder / "metrics.jsonl"
+    for _ in range(3):
+        began = time.time()
+        process = start(folder)
+        wait_for(process, lambda began=began: metrics.is_file() and metrics.stat().st_mtime > began)
+        time.sleep(rng.random())
+        assert process.poll() is None
+        process.kill()
+        process.wait(timeout=30)
+    assert start(folder).wait(timeout=600) == 0
+    assert_same(outcome(folder), uninterrupted)
+    assert folder.with_suffix(".log").read_text().count("going on with the unfinished run") == 3
+    replies = folder.with_suffix(".log").read_text().count("evaluate before-id: 100%")
+    assert replies == 1  # the evaluation before training is not repeated
+
+
+def test_ctrl_c_saves_says_how_to_go_on_and_goes_on(tmp_path, uninterrupted):
+    folder = tmp_path / "run"
+    process = start(folder)
+    wait_for(process, lambda: steps(folder) >= 3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    stopped = steps(folder)
+    assert (folder / f"checkpoint-{stopped}").is_dir() and not (folder / "summary.json").exists()
+    log = folder.with_suffix(".log").read_text()
+    assert f"SIGINT: saved and stopped after step {stopped}; to go on:" in log and "Traceback" not in log
+    assert start(folder).wait(timeout=600) == 0
+    assert_same(outcome(folder), uninterrupted)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_stops_with_one_line_and_the_run_goes_on_when_there_is_room(tmp_path, uninterrupted):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("this machine mounts nothing")
+    try:
+        folder = disk / "run"
+        log = tmp_path / "run.log"
+        words = [*LAUNCH, "--output_dir", str(folder), *SHORT]
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+        with log.open("w") as file:
+            full = subprocess.run(words, stdout=file, stderr=file, timeout=600, env=environment, check=False)
+        assert full.returncode == 1
+        [line] = [line for line in log.read_text().splitlines() if line.startswith("error:")]
+        assert "could not be written" in line and "start the same command again" in line
+        assert log.read_text().count("Traceback") == 0
+        subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
+        subprocess.run(words, capture_output=True, timeout=600, env=environment, check=True)
+        assert_same(outcome(folder), uninterrupted)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
