@@ -68,7 +68,14 @@ def uninterrupted(tiny_folder, counting_data, tmp_path_factory):
     return weights(trainer.model), metrics(folder)
 
 
-@pytest.mark.parametrize("step", [1, 4, 5], ids=["within an epoch", "between two", "within the second"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(1, id="within an epoch", marks=pytest.mark.slow),
+        pytest.param(4, id="between two", marks=pytest.mark.slow),
+        pytest.param(5, id="within the second"),
+    ],
+)
 def test_a_run_stopped_by_sigterm_goes_on_to_the_same_weights_and_the_same_lines(
     tiny_folder, counting_data, tmp_path, uninterrupted, step
 ):
