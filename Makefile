@@ -64,7 +64,7 @@ train: $(STAMP)  ## train TASK with MODEL by METHOD into runs/<time>-... (DRY_RU
 
 plan: $(STAMP)  ## memory, tokens, hours and dollars of a run of TASK with MODEL on GPUS of MEM GiB; refuses what cannot fit
 	@$(PY) src/open_r1/plan.py --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" --gpus "$(GPUS)" --mem "$(MEM)" \
-		$(call option,model_path,MODEL_PATH) $(ARGS)
+		$(call option,model_path,MODEL_PATH) $(call option,teachers,TEACHERS) $(ARGS)
 
 collect: $(STAMP)  ## ask the external models ahead of training and keep what they say (MODELS=a,b N=rows BUDGET=5 DRY_RUN=1)
 	@$(PY) src/open_r1/generate.py --task "$(TASK)" --model "$(MODEL)" $(call option,teachers,TEACHERS) \

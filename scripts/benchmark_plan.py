@@ -4,6 +4,7 @@
 
 Each size trains two steps in a process of its own, on the CPU in float32: a step is two micro-batches of two rows. The
 kernel's own counters (VmHWM, reset at each phase) say how much memory generation, update and optimizer's step took.
+Nothing is shared between the rows of a group (`share_vision: false`), as in the arithmetic, which is above the truth.
 """
 
 import argparse

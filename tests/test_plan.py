@@ -59,6 +59,11 @@ def test_the_plan_says_tokens_steps_and_dollars(capsys):
     assert "scripted, $0; hosted ones would be about $32 to $96" in text  # 2 models x 1,600 x $0.01 to $0.03
 
 
+def test_hosted_teachers_are_billed_and_not_taken_for_scripted_ones(capsys):
+    plan.main(["--task", "geomath", "--model", "2b", "--teachers", "gpt-4o-gemini"])
+    assert "about $90 to $270" in capsys.readouterr().out  # 2 models x 4,500 prompts x $0.01 to $0.03
+
+
 def test_the_parts_add_up_to_the_sum(capsys):
     plan.main(["--task", "clevr_math", "--model", "2b"])
     lines = capsys.readouterr().out.splitlines()

@@ -51,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
 def train(words: list[str]) -> int:
     """Train on the job's nodes, the last of them a vLLM server where the recipe wants one."""
     args, overrides = build_parser().parse_known_args(words)
-    recipe = merge_recipe(args.task, args.model, args.method, parse_overrides(overrides))
+    recipe = merge_recipe(args.task, args.model, args.method, parse_overrides(overrides), args.teachers)
     nodes = job_nodes()
     served = recipe.get("use_vllm") and recipe.get("vllm_mode") == "server" and not recipe.get("vllm_server_base_url")
     if not served:
