@@ -5,6 +5,7 @@ Every solid is an affine image of a unit cube, unit sphere or unit cylinder, so 
 Longer than most files: geometry, materials and shadows share the unit-shape coordinates and are read together.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal
@@ -108,16 +109,18 @@ def render(
     camera: Camera,
     width: int,
     height: int,
-    ground: tuple[int, int, int] = GROUND,
+    ground: Callable[[np.ndarray], np.ndarray] | None = None,
     samples: int = 2,
 ) -> Image.Image:
     """Draw `solids` on the ground as an RGB picture; `samples` x `samples` rays per pixel.
+
+    `ground` gives the floor's colours in [0, 1], (h, w, 3), for its places in the world, (h, w, 2); None: plain.
 
     Deterministic. Opaque solids hide one another by depth; glass is laid over them from far to near.
     """
     wide, high = width * samples, height * samples
     eye, rays = np.array(camera.position, np.float32), _rays(camera, wide, high)
-    canvas = _draw_ground(solids, camera, rays, np.array(ground, np.float32) / 255, samples)
+    canvas = _draw_ground(solids, camera, rays, ground, samples)
     depth = np.full((high, wide), np.inf, np.float32)
 
     def far_first(solid: Solid) -> tuple[bool, float]:
@@ -228,7 +231,13 @@ def _shade(solid: Solid, points: np.ndarray, views: np.ndarray, behind: np.ndarr
     return body + (0.75 * rim + 0.9 * spot**30)[:, None] * (1 - body)
 
 
-def _draw_ground(solids: list[Solid], camera: Camera, rays: np.ndarray, ground: np.ndarray, samples: int) -> np.ndarray:
+def _draw_ground(
+    solids: list[Solid],
+    camera: Camera,
+    rays: np.ndarray,
+    ground: Callable[[np.ndarray], np.ndarray] | None,
+    samples: int,
+) -> np.ndarray:
     """(high, wide, 3) picture of the bare ground with soft shadows; glass throws a faint one."""
     high, wide = rays.shape[:2]
     down = np.minimum(rays[..., 2:], -1e-3)  # a ray above the horizon meets the ground very far away
@@ -246,4 +255,5 @@ def _draw_ground(solids: list[Solid], camera: Camera, rays: np.ndarray, ground: 
     away = np.linalg.norm(feet[..., :2] - np.array(camera.target[:2], np.float32), axis=-1)
     reach = np.linalg.norm(np.subtract(camera.position, camera.target))
     fade = 1 - 0.16 * np.clip(away / reach, 0, 1.5)
-    return (light * fade)[..., None] * ground
+    colours = np.array(GROUND, np.float32) / 255 if ground is None else ground(feet[..., :2]).astype(np.float32)
+    return (light * fade)[..., None] * colours

@@ -4,9 +4,11 @@ Values, rules, cameras and directions are those of the TRANCE data (arXiv 2011.1
 Directions are in the centre camera's frame in every view: "behind" comes toward that camera, "front" goes away.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
+import numpy as np
 from PIL.Image import Image
 
 from open_r1.synthetic.render import COLOURS, Camera, Material, Shape, Solid, Vector, plain_to_see, render
@@ -67,7 +69,7 @@ class Layout:
     radii: dict[str, float]  # world units
     cube: float  # half edge of a cube, in radii
     yaw: float  # objects are turned by at most this much, radians
-    plain: bool  # each object starts in a color of its own, and its material shows in its paint
+    plain: bool  # each object starts in a color of its own, its material shows in its paint, and its cell in the floor
     cameras: dict[str, Camera]
 
     def place(self, thing: Thing) -> tuple[float, float]:
@@ -142,7 +144,18 @@ LAYOUTS: dict[Size, Layout] = {
 def picture(things: list[Thing], layout: Layout, view: str) -> Image:
     """Draw the visible things as `view` ("centre", "left" or "right") sees them."""
     solids = [_solid(thing, layout) for thing in things if layout.sees(thing)]
-    return render(solids, layout.cameras[view], layout.width, layout.height)
+    ground = functools.partial(_tiles, layout) if layout.plain else None
+    return render(solids, layout.cameras[view], layout.width, layout.height, ground)
+
+
+def _tiles(layout: Layout, places: np.ndarray) -> np.ndarray:
+    """Colours (h, w, 3) of a floor whose cells have a tint each: redder to the front, bluer to the right.
+
+    Qwen2-VL's positions are relative, so on a plain floor nothing in a visual token says where it lies; a tiny policy
+    learned every word of an object's look and never its place (docs/LOG.md).
+    """
+    rows, columns = np.moveaxis(np.clip(np.rint(places / np.array(layout.unit) / STEP), -1, 1), -1, 0)
+    return np.stack([0.8 - 0.18 * rows, np.full_like(rows, 0.8), 0.8 + 0.18 * columns], axis=-1)
 
 
 def _solid(thing: Thing, layout: Layout) -> Solid:
