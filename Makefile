@@ -1,7 +1,7 @@
 # Everything a user does, one target each; `make help` lists them. Nothing but python3, make and git has to be there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install install-gpu train plan collect store test check data check-data download base ablation clean
+.PHONY: help install install-gpu train plan collect store test check data check-data download base ablation eval report reproduce clean
 
 # What to train, and on what; each may be given on the command line: make train TASK=trance MODEL=2b DRY_RUN=1
 TASK ?= clevr_math
@@ -23,6 +23,12 @@ MODELS ?=
 BUDGET ?=
 FROM ?=
 DRY_RUN ?=
+# What to evaluate (make eval): which sets, how many replies a row, who answers; and for make report: which runs.
+SPLIT ?= all
+K ?= 1
+BACKEND ?= hf
+EXTERNAL ?=
+RUNS ?=
 # Which tests: by default those that take seconds and need neither GPU nor network; MARK=slow takes the slow ones.
 MARK ?= not slow and not gpu and not network
 
@@ -35,7 +41,7 @@ option = $(if $($(2)),--$(1) "$($(2))")
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
-	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|ekipl_plus|grpo|luffy|sft_term SEED MODEL_PATH DATA_PATH OUTPUT"
+	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|grpo|... SEED MODEL_PATH DATA_PATH OUTPUT"
 	@echo "  TEACHERS=gpt-4o-gemini|vllm asks real external models (recipes/teachers); without it they are scripted."
 	@echo '  DRY_RUN=1 shows a run without starting it; ARGS="--learning_rate 1e-6" overrides any setting.'
 	@echo '  make plan TASK=trance MODEL=7b GPUS=8 MEM=80; on a cluster: slurm/README.md'
@@ -74,6 +80,17 @@ collect: $(STAMP)  ## ask the external models ahead of training and keep what th
 store: $(STAMP)  ## show what was bought (OUTPUT=x.parquet hands on the replies of TASK, FROM=x.parquet takes them over)
 	@$(PY) src/open_r1/store.py $(if $(or $(OUTPUT),$(FROM),$(filter command,$(origin TASK))),--task "$(TASK)") \
 		$(call option,output,OUTPUT) $(call option,from,FROM) $(ARGS)
+
+eval: $(STAMP)  ## evaluate MODEL or MODEL_PATH on TASK's test sets (SPLIT=id|ood|all K=64 BACKEND=hf|vllm|api EXTERNAL=name)
+	@$(PY) src/open_r1/evaluate.py --task "$(TASK)" --model "$(MODEL)" --split "$(SPLIT)" --k "$(K)" --backend "$(BACKEND)" \
+		$(call option,model_path,MODEL_PATH) $(call option,data_path,DATA_PATH) $(call option,seed,SEED) \
+		$(call option,output,OUTPUT) $(call option,teachers,TEACHERS) $(call option,external,EXTERNAL) $(ARGS)
+
+report: $(STAMP)  ## Table 1 beside the paper's and figures 3, 4, 5 of RUNS="runs/a runs/b", or of a folder of runs
+	@$(PY) src/open_r1/report.py $(RUNS) $(call option,output,OUTPUT) $(ARGS)
+
+reproduce: $(STAMP)  ## every number of docs/RESULTS.md about the methods: about 3 hours, goes on after a stop
+	@$(PY) scripts/reproduce.py $(ARGS)
 
 test: $(STAMP)  ## run the fast tests (MARK=slow: the slow ones)
 	@$(PY) -m pytest -m "$(MARK)" $(ARGS)

@@ -42,6 +42,7 @@ def measure(config_path: Path) -> None:
     from open_r1 import grpo
     from open_r1.checkpoints import last_checkpoint
     from open_r1.configs import load_config
+    from open_r1.prepare import prepare_rows
     from open_r1.stopping import StopCallback
     from open_r1.tasks import get_task
     from open_r1.utils.loading import load_policy
@@ -72,7 +73,7 @@ def measure(config_path: Path) -> None:
 
     config = load_config(config_path)
     task, state = get_task(config.task), PartialState()
-    rows, _ = grpo.prepare_data(config, task, state)
+    rows = prepare_rows(task, config, ["train"])["train"]
     folder = Path(str(config.output_dir))
     fresh = trained(None)
     again = trained(last_checkpoint(folder))

@@ -27,6 +27,7 @@ def make_run(tmp_path):
                 file.write(json.dumps(line) + "\n")
         result = {name: {"n": 100, "accuracy": 0.4, "format": 1.0} for name in sets}
         summary = {"task": task, "model": "tiny", "method": "ekipl", "seed": 0, "base": result, "final": result}
+        summary |= {"steps": steps, "kept_share": {}}
         (tmp_path / "summary.json").write_text(json.dumps(summary))
         return tmp_path
 

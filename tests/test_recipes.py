@@ -70,15 +70,15 @@ def test_recipes_of_one_model_differ_between_tasks_only_where_the_paper_says_so(
 TASK_KEYS = {
     "tiny": {"teachers", "learning_rate", "max_steps", "max_completion_length", "eval_max_completion_length"}
     | {"num_train_rows", "num_test_rows", "temperature"},
-    "2b": {"teachers", "num_train_epochs"},
-    "7b": {"teachers", "num_train_epochs"},
+    "2b": {"teachers", "num_train_epochs", "sft_rows_again"},
+    "7b": {"teachers", "num_train_epochs", "sft_rows_again"},
 }
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_2b_and_7b_differ_only_in_what_the_memory_asks_for(task):
     small, large = (read_yaml(RECIPES / "tasks" / task / f"{model}.yaml") for model in ("2b", "7b"))
-    allowed = {"model_path", "per_device_train_batch_size", "accelerate_config"}
+    allowed = {"model_path", "per_device_train_batch_size", "accelerate_config", "sft"}
     assert different(small, large) == allowed
 
 

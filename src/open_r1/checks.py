@@ -14,6 +14,7 @@ from open_r1 import recipe as recipes
 from open_r1.batch import TRL_DEFAULTS, check_batch
 from open_r1.checks_external import check_provider
 from open_r1.checks_method import check_group, check_weights, external_samples
+from open_r1.checks_stages import check_stages, check_type
 from open_r1.external.gather import GRACE_S
 from open_r1.schema import POLICY, UserError
 from open_r1.selection import BASELINES, SELECTIONS
@@ -34,16 +35,6 @@ from open_r1.utils.secrets import check_secrets
 
 PASS_RATE = "policy_pass_rate_below"  # the one key of external_when
 SHARES = ("accuracy", "correlation", "format_rate", "fail_rate")
-PYTHON_TYPES = {
-    "int": int,
-    "float": (int, float),
-    "bool": bool,
-    "str": str,
-    "None": type(None),
-    "dict": dict,
-    "list": list,
-}
-PYTHON_TYPES["Literal"] = bool  # transformers writes `Literal[False]`
 
 
 def check_recipe(recipe: Mapping[str, Any], processes: int = 1) -> None:
@@ -58,6 +49,7 @@ def check_recipe(recipe: Mapping[str, Any], processes: int = 1) -> None:
         check_type(value, recipes.field_types()[key], key)
     full = with_defaults(recipe)
     check_names(full)
+    check_stages(full)
     check_externals(full["external_models"])
     check_asking(full)
     check_counts(full)
@@ -69,18 +61,6 @@ def check_recipe(recipe: Mapping[str, Any], processes: int = 1) -> None:
 def with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
     """Return the recipe with our defaults, and those of TRL's that the rules read, for the keys it leaves out."""
     return {**TRL_DEFAULTS, **vars(Settings()), **recipe}
-
-
-def check_type(value: Any, types: frozenset[str], where: str) -> None:
-    """Check a value against its field's type names; a name that is no plain type (an enum) takes text."""
-    for name in types:
-        kind = PYTHON_TYPES.get(name, str)
-        # True is an int to Python, and is never meant as a number in a recipe
-        if isinstance(value, kind) and not (isinstance(value, bool) and name in ("int", "float")):
-            return
-    given = f"{value!r} ({type(value).__name__})"
-    wanted = " or ".join(sorted("empty" if name == "None" else name for name in types))
-    raise UserError(f"{where} is {given}; it must be {wanted}; give a value of that type")
 
 
 def check_names(recipe: Mapping[str, Any]) -> None:
@@ -175,9 +155,15 @@ def check_counts(recipe: Mapping[str, Any]) -> None:
         "max_pixels",
         "eval_batch_size",
         "prompts_per_step",
+        "log_candidates_prompts",
+        "curve_rows",
+        "sft_rows",
     ):
         if recipe[key] is not None and recipe[key] < 1:
             raise UserError(f"{key} is {recipe[key]}; it must be at least 1; leave it out for its default")
+    for key in ("log_candidates_every", "curve_every"):
+        if recipe[key] < 0:
+            raise UserError(f"{key} is {recipe[key]}; it must be at least 0; 0 does it never")
     if recipe["external_deadline_s"] <= 0:
         raise UserError(f"external_deadline_s is {recipe['external_deadline_s']}; it must be above 0; give seconds")
     if recipe["external_deadline_s"] + GRACE_S >= recipe["ddp_timeout"]:

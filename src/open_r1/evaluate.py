@@ -1,5 +1,7 @@
-"""Evaluation: grade replies that exist already, by the grader that training uses.
+"""Evaluation entry: ask a model and grade what it says, or grade replies that exist already, as training grades.
 
+`python src/open_r1/evaluate.py --task trance --model 2b [--model_path P] [--split id|ood|all] [--k 64] ...` asks a
+model; that is `make eval`, see model_evaluation.py and --help.
 `python src/open_r1/evaluate.py --task trance --replies replies.jsonl --output scores.jsonl [--setting partial]`
 reads one JSON object per line with "reply" (text, or null for a request that failed) and "answer" (text), and writes
 the same objects with their scores added ("accuracy", "format", for trance also "full" and "partial"; "failed").
@@ -132,7 +134,12 @@ def grade_replies(task_name: str, replies: Path, output: Path, setting: str | No
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, 2 for what the user can put right."""
-    options = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if not any(word.split("=")[0] == "--replies" for word in words):
+        from open_r1.model_evaluation import main as ask_a_model  # it takes longer to import than grading takes
+
+        return ask_a_model(words)
+    options = _parser().parse_args(words)
     try:
         print(grade_replies(options.task, options.replies, options.output, options.setting))
     except UserError as error:

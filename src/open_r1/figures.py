@@ -117,9 +117,19 @@ def _dead_groups(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Pa
     return _save(figure, path)
 
 
+def _loss(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
+    """The loss of a supervised run."""
+    figure, (ax,) = _figure(summary, "Loss on the completions of the training rows")
+    _line(ax, metrics, "loss", "loss", _styles(["loss"])["loss"])
+    ax.set(ylabel="nats per token", ylim=(0, None))
+    return _save(figure, path)
+
+
 def _accuracy(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
-    """Test accuracy before and after training with its standard error, beside the policy's accuracy in training."""
-    figure, (bars, line) = _figure(summary, "Accuracy on the test sets and in training", panels=2)
+    """Test accuracy before and after training with its standard error, beside the policy's accuracy in RL training."""
+    in_training = any("policy/accuracy" in row for row in metrics)
+    what = "Accuracy on the test sets" + (" and in training" if in_training else "")
+    figure, (bars, *line) = _figure(summary, what, panels=1 + in_training)
     names = list(summary["final"])
     for i, when in enumerate(("base", "final")):
         results = [SetResult(**summary[when][name]) for name in names]
@@ -137,27 +147,31 @@ def _accuracy(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
         )
     bars.set_xticks(range(len(names)), [f"{name}\n(n = {summary['final'][name]['n']})" for name in names])
     bars.set(title="before and after training", xlabel="test set", ylabel="accuracy")
-    _line(line, metrics, "policy/accuracy", POLICY, _styles([POLICY])[POLICY])
-    line.set(title="policy on training prompts, before selection", ylabel="accuracy")
-    for ax in (bars, line):
+    for ax in line:
+        _line(ax, metrics, "policy/accuracy", POLICY, _styles([POLICY])[POLICY])
+        ax.set(title="policy on training prompts, before selection", ylabel="accuracy")
+    for ax in (bars, *line):
         ax.set_ylim(0, 1)
         ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))
     return _save(figure, path)
 
 
 def draw_run(run: Path) -> list[Path]:
-    """Draw figures/*.png of a finished run from its metrics.jsonl and summary.json, and return the paths.
+    """Draw figures/*.png of a finished run from its summary.json and, where it was trained, its metrics.jsonl.
 
-    Raises UserError where either file is missing or broken.
+    Raises UserError where either file is missing or broken. Returns the paths.
     """
-    metrics = read_metrics(run)
     if not (run / "summary.json").is_file():
         raise UserError(
             f"{run / 'summary.json'} is missing: pictures are drawn of finished runs; let the run end first"
         )
     summary = json.loads((run / "summary.json").read_text())
+    metrics = read_metrics(run) if summary["steps"] else []
     folder = run / "figures"
     folder.mkdir(exist_ok=True)
+    if summary["kept_share"] is None:
+        losses = [_loss(metrics, summary, folder / "loss.png")] if metrics else []
+        return [*losses, _accuracy(metrics, summary, folder / "accuracy.png")]
     return [
         _reward(metrics, summary, folder / "reward.png"),
         _external_share(metrics, summary, folder / "external_share.png"),

@@ -27,12 +27,11 @@ from open_r1.external.collecting import Tally, collect, estimate, left_over
 from open_r1.external.store import Prompt
 from open_r1.external.stored import DEFAULT_STORE, upper_bound_usd
 from open_r1.inventory import describe
+from open_r1.prepare import prepare_rows
 from open_r1.prompts import PromptKind, messages
 from open_r1.recipe import merge_recipe, parse_overrides
-from open_r1.rows import load_rows
 from open_r1.schema import Row, UserError
 from open_r1.settings import Settings
-from open_r1.synthetic.write import own_folder, write_dataset
 from open_r1.tasks import get_task
 from open_r1.utils.names import unknown_name
 
@@ -46,13 +45,7 @@ def settings_of(recipe: dict[str, Any]) -> Settings:
 
 def training_rows(settings: Settings, limit: int | None) -> list[Row]:
     """The rows that training sees, made where the recipe names no data; the first `limit` of them."""
-    task, folder = get_task(settings.task), settings.data_path
-    if not folder:
-        counts = settings.synthetic_counts(task.test_files)
-        folder = str(own_folder(task.name, settings.data_size, counts))  # pyright: ignore[reportArgumentType]  # checked
-        write_dataset(task.name, Path(folder), settings.data_size, 0, counts)  # pyright: ignore[reportArgumentType]
-    rows = load_rows(task, folder, "train", skip_bad_rows=settings.skip_bad_rows).rows
-    return rows[: settings.num_train_rows][:limit]
+    return prepare_rows(get_task(settings.task), settings, ["train"])["train"][:limit]
 
 
 def providers_of(settings: Settings, names: Sequence[str], ask: bool) -> list[StoredProvider]:

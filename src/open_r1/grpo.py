@@ -1,8 +1,8 @@
-"""Training entry, read top to bottom: data, base policy, evaluation, EKIPL (or GRPO) training, evaluation, summary.
+"""Training entry, read top to bottom: data, base policy, evaluation, the method's stages, evaluation, summary.
 
     python src/open_r1/grpo.py --config RUN/recipe.yaml          (launch.py writes that recipe and starts this)
 
-Everything goes into the run's folder, the recipe's `output_dir`.
+Everything goes into the run's folder, the recipe's `output_dir`; of two stages the first has a folder of its own in it.
 """
 
 import argparse
@@ -16,27 +16,28 @@ from pathlib import Path
 from typing import Any, cast
 
 from accelerate import PartialState
-from accelerate.utils import gather_object
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from open_r1.asking import Asking, Teachers
+from open_r1.candidate_log import CandidateLog
 from open_r1.configs import EKIPLConfig, load_config
-from open_r1.evaluation import Sampling, evaluate_set
+from open_r1.evaluation import CurveCallback
 from open_r1.external import ExternalPool, keep_replies
 from open_r1.external.build import build_providers
 from open_r1.external.store import Prompt
 from open_r1.figures import draw_run
 from open_r1.metrics import JsonLinesCallback, ProgressBar
+from open_r1.prepare import prepare_rows
 from open_r1.prompts import PromptKind, to_dataset
 from open_r1.restart import Seconds, evaluate_once, room_on, train_to_the_end
-from open_r1.rows import load_rows
+from open_r1.run_evaluation import Evaluate, evaluate_all, evaluate_path, grader
 from open_r1.schema import Row, UserError
+from open_r1.sft import build_sft, lora_config, make_base, read_recipe
+from open_r1.stages import Stage, plan
 from open_r1.stopping import Stopped
-from open_r1.summary import SetResult, column, pool, print_table, read_metrics, write_summary
-from open_r1.synthetic.sample import Size
-from open_r1.synthetic.write import own_folder, write_dataset
+from open_r1.summary import print_table, read_metrics, write_summary
 from open_r1.tasks import Task, get_task
-from open_r1.trainer import EKIPLTrainer, Grade, reward_functions
+from open_r1.trainer import EKIPLTrainer, reward_functions
 from open_r1.utils.loading import load_policy
 from open_r1.utils.processes import hold
 from open_r1.utils.provenance import ROOT
@@ -50,65 +51,19 @@ def timed(seconds: Seconds, stage: str) -> Iterator[None]:
     seconds[stage] = (seconds.get(stage) or 0.0) + time.monotonic() - began
 
 
-def prepare_data(config: EKIPLConfig, task: Task, state: PartialState) -> tuple[list[Row], dict[str, list[Row]]]:
-    """Return the training rows and the rows of every test set; makes synthetic data where no data are given."""
-    folder = config.data_path
-    if not folder:
-        counts = config.synthetic_counts(task.test_files)
-        size = cast(Size, config.data_size)
-        folder = str(own_folder(task.name, size, counts))
-        if state.is_main_process:
-            write_dataset(task.name, Path(folder), size, 0, counts)
-        state.wait_for_everyone()
-    load = functools.partial(load_rows, task, folder, skip_bad_rows=config.skip_bad_rows)
-    train = load("train").rows[: config.num_train_rows]
-    return train, {name: load(name).rows[: config.num_test_rows] for name in task.test_files}
-
-
 def base_policy(config: EKIPLConfig, task: Task) -> str:
     """Return where the policy is loaded from; makes the tiny base policy where it is missing."""
     if config.model_path:
         return config.model_path
     base = Path(config.base_path) if config.base_path else ROOT / "bases" / task.name
     if not base.is_dir():
-        from open_r1.sft import make_base, read_recipe
-
         make_base(task, read_recipe(task), seed=0, output=base)
     return str(base)
 
 
-def grader(task: Task, setting: str) -> Grade:
-    """Return the task's grader at one of its settings."""
-    return lambda reply, answer: task.grade(reply, answer, setting)
-
-
-def evaluate_all(
-    config: EKIPLConfig, task: Task, model: Any, processor: Any, tests: dict[str, list[Row]], when: str
-) -> dict[str, SetResult]:
-    """Evaluate the policy on every test set, each process on its share of the rows."""
-    state = PartialState()
-    sampling = Sampling(
-        temperature=config.eval_temperature,
-        top_p=config.eval_top_p,
-        top_k=config.eval_top_k,
-        max_completion_length=config.eval_max_completion_length,
-        batch_size=config.eval_batch_size,
-        seed=config.seed,
-    )
-    results = {}
-    for name, rows in tests.items():
-        share = rows[state.process_index :: state.num_processes]
-        rank = f"-{state.process_index}" if state.num_processes > 1 else ""
-        output = Path(str(config.output_dir)) / "replies" / f"{when}-{name}{rank}.jsonl"
-        grade, kind = grader(task, config.eval_setting), cast(PromptKind, config.prompt_kind)
-        # A process may have no row where there are fewer rows than processes.
-        part = [evaluate_set(model, processor, share, task, sampling, grade, output, kind)] if share else []
-        results[name] = pool(gather_object(part))
-    return results
-
-
 def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, train: list[Row]) -> EKIPLTrainer:
-    """Join the parts: dataset, rewards, external models, metrics."""
+    """Join the parts of the rl stage: dataset, rewards, external models, metrics."""
+    folder = Path(str(config.output_dir))
     grade = functools.lru_cache(maxsize=2**14)(grader(task, config.grader_setting))
     kind = cast(PromptKind, config.prompt_kind)
     providers = keep_replies(
@@ -123,7 +78,9 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         config.per_device_train_batch_size * (config.gradient_accumulation_steps or 1) * config.world_size
         / (config.num_generations or 1) / config.num_iterations
     )  # fmt: skip
-    trainer = EKIPLTrainer(
+    rank = f"-{config.process_index}" if config.process_index else ""
+    pools = CandidateLog(folder / f"candidates{rank}.jsonl", config.log_candidates_every, config.log_candidates_prompts)
+    return EKIPLTrainer(
         model=model,
         args=config,
         processing_class=processor,
@@ -139,12 +96,35 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         max_external=config.max_external,
         advantage_baseline=config.advantage_baseline,
         weighting=config.weighting,
-        callbacks=[JsonLinesCallback(Path(str(config.output_dir)) / "metrics.jsonl", prompts_per_step)],
+        candidate_log=pools,
+        peft_config=lora_config(config),
+        callbacks=[JsonLinesCallback(folder / "metrics.jsonl", prompts_per_step), pools],
     )
+
+
+def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evaluate: Evaluate, seen: int) -> str:
+    """Train one stage from the checkpoint `path` and return its model's path; a stage that is trained stays as it is.
+
+    `seen` counts the prompts of the stages before, for curve.jsonl.
+    """
+    trained = stage.folder / "model"
+    if trained.is_dir():
+        return str(trained)
+    stage.folder.mkdir(exist_ok=True)
+    model, processor = load_policy(path, config.max_pixels)
+    if stage.name == "rl":
+        trainer: Any = build_trainer(config, task, model, processor, stage.rows)
+    else:
+        trainer = build_sft(config, task, model, processor, stage.rows, stage.folder)
     trainer.remove_callback(PrinterCallback if config.disable_tqdm else ProgressCallback)
     if not config.disable_tqdm:
         trainer.add_callback(ProgressBar)
-    return trainer
+    if config.curve_every:
+        log = next(c for c in trainer.callback_handler.callbacks if isinstance(c, JsonLinesCallback))
+        curve, ask = Path(str(config.output_dir)) / "curve.jsonl", functools.partial(evaluate, processor=processor)
+        trainer.add_callback(CurveCallback(curve, config.curve_every, ask, lambda n: seen + n * log.prompts_per_step))
+    train_to_the_end(trainer, stage.folder, config.argv, run=Path(str(config.output_dir)))
+    return str(trained)
 
 
 def run(config: EKIPLConfig) -> dict[str, Any]:
@@ -152,20 +132,22 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
     state, task, folder = PartialState(), get_task(config.task), Path(str(config.output_dir))
     seconds: Seconds = {"data": 0.0, "base": 0.0, "train": 0.0, "eval": 0.0}
     with timed(seconds, "data"):
-        train, tests = prepare_data(config, task, state)
+        tests = prepare_rows(task, config, ["train", *task.test_files])
+        train = tests.pop("train")
     with timed(seconds, "base"):
         path = base_policy(config, task)
-    trained = (folder / "model").is_dir()  # by an earlier start, which was stopped while it evaluated
-    model, processor = load_policy(str(folder / "model") if trained else path, config.max_pixels)
-    trainer = build_trainer(config, task, model, processor, train)
-    evaluate = functools.partial(timed(seconds, "eval")(evaluate_all), config, task, trainer.model, processor, tests)
-    before = evaluate_once(folder, seconds, functools.partial(evaluate, "before"))
-    if not trained:
-        train_to_the_end(trainer, folder, config.argv)
-    after = evaluate("after")
+    stages = plan(config.stages, train, config.sft_rows, config.sft_rows_again, folder)
+    evaluate = functools.partial(timed(seconds, "eval")(evaluate_path), config, task, tests)
+    before = evaluate_once(folder, seconds, functools.partial(evaluate, path, "before"))
+    first_rows = {name: rows[: config.curve_rows] for name, rows in tests.items()}
+    curve, logs = functools.partial(evaluate_all, config, task, first_rows), []
+    for stage in stages:
+        path = train_stage(stage, config, task, path, curve, sum(log["prompts"] for log in logs))
+        logs.append(read_metrics(stage.folder)[-1])
+    after = evaluate(path, "after") if stages else before
     if not state.is_main_process:
         return {}
-    seconds["train"] = float(column(read_metrics(folder), "time_s")[-1])  # over all starts
+    seconds["train"] = sum(log["time_s"] for log in logs)  # over all starts
     summary = write_summary(
         folder,
         task=config.task,
@@ -176,6 +158,7 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
         seconds={stage: None if value is None else round(value, 1) for stage, value in seconds.items()},
         base=before,
         final=after,
+        stages=[stage.folder for stage in stages],
     )
     draw_run(folder)
     print_table(summary, folder)

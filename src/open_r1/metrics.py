@@ -104,6 +104,17 @@ class TokenMeans:
         }
 
 
+def take_back(path: Path, step: float = math.inf) -> list[dict[str, Any]]:
+    """Keep the lines of a JSON lines file up to `step`, which training goes on from, and return them."""
+    # The line that a kill cut short has no end; it is of a step after the checkpoint.
+    whole = [line for line in path.read_text(encoding="utf-8").splitlines(True) if line.endswith("\n")]
+    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    aside = path.with_suffix(".part")
+    aside.write_text("".join(kept), encoding="utf-8")
+    aside.replace(path)
+    return [json.loads(line) for line in kept]
+
+
 class JsonLinesCallback(TrainerCallback):
     """Writes one JSON object per logged step to `metrics.jsonl`, at once, so that a killed run keeps its curve.
 
@@ -119,13 +130,8 @@ class JsonLinesCallback(TrainerCallback):
         self.began = time.monotonic()
         if not state.is_world_process_zero or not self.path.is_file():
             return
-        # The line that a kill cut short has no end; it is of a step after the checkpoint.
-        whole = [line for line in self.path.read_text(encoding="utf-8").splitlines(True) if line.endswith("\n")]
-        kept = [line for line in whole if json.loads(line)["step"] <= state.global_step]
-        aside = self.path.with_suffix(".part")
-        aside.write_text("".join(kept), encoding="utf-8")
-        aside.replace(self.path)
-        self.began -= json.loads(kept[-1])["time_s"] if kept else 0.0
+        kept = take_back(self.path, state.global_step)
+        self.began -= kept[-1]["time_s"] if kept else 0.0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         """Append what the trainer logged; TRL has turned NaN into None already."""

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from datasets import Dataset, Features, Image, List, Value
 
 from open_r1.replies import format_reply
-from open_r1.schema import Row
+from open_r1.schema import Row, UserError
 from open_r1.tasks import Task
 
 PromptKind = Literal["reasoning", "direct"]
@@ -32,7 +32,8 @@ _TURNS = List({"role": Value("string"), "content": Value("string")})
 def to_dataset(rows: list[Row], task: Task, kind: PromptKind = "reasoning", *, targets: bool = False) -> Dataset:
     """Return the rows in the columns that TRL reads: `prompt`, `images` (opened when a row is read), `answer`, `id`.
 
-    With `targets` there is a `completion` as well: CoT-SFT's target, think tags around cot, answer tags around answer.
+    With `targets` there is a `completion` as well, what SFT teaches: for the reasoning prompt think tags around cot and
+    answer tags around answer, for the direct one the answer alone. Raises UserError for reasoning that a row lacks.
     """
     columns: dict[str, list[Any]] = {
         "prompt": [[{"role": "user", "content": prompt_text(row, task, kind)}] for row in rows],
@@ -42,7 +43,13 @@ def to_dataset(rows: list[Row], task: Task, kind: PromptKind = "reasoning", *, t
     }
     features = {"prompt": _TURNS, "images": List(Image()), "answer": Value("string"), "id": Value("string")}
     if targets:
-        replies = [format_reply(row.cot or "", row.answer) for row in rows]
+        lacking = [row.id for row in rows if not row.cot]
+        if lacking and kind == "reasoning":
+            raise UserError(
+                f"{len(lacking)} of {len(rows)} training rows have no cot (first: '{lacking[0]}'), and CoT-SFT teaches"
+                " reasoning; give rows that have it, or METHOD=ans_sft"
+            )
+        replies = [row.answer if kind == "direct" else format_reply(row.cot or "", row.answer) for row in rows]
         columns["completion"] = [[{"role": "assistant", "content": reply}] for reply in replies]
         features["completion"] = _TURNS
     return Dataset.from_dict(columns, features=Features(features))

@@ -1,8 +1,9 @@
 """Recipes: merge task, method and command line into one plain mapping, and know which keys and types are valid.
 
 Later wins: recipes/tasks/<task>/<model>.yaml, recipes/teachers/<name>.yaml where one is named,
-recipes/methods/<method>.yaml, the command line. The first two list external models under `teachers`; a method takes
-them up by interpolation (`external_models: ${teachers}`) or not.
+recipes/methods/<method>.yaml, the command line. The first two list external models under `teachers`, the
+first also the rows of a first stage, `cold_start_rows`; a method takes them up by interpolation
+(`external_models: ${teachers}`) or not.
 
 TRL's keys are read from its source with `ast`: that takes .1 s where importing it takes ten. `tests/test_configs.py`
 holds that both ways give the same names.
@@ -25,7 +26,8 @@ from open_r1.settings import MODELS
 from open_r1.utils.names import unknown_name
 
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-TEACHERS = "teachers"  # read by recipes/methods/*.yaml; no key of the merged recipe
+TEACHERS = "teachers"
+FOR_METHODS = (TEACHERS, "cold_start_rows")  # read by recipes/methods/*.yaml; no keys of the merged recipe
 CHOICES = (
     "task",
     "model",
@@ -35,21 +37,37 @@ CHOICES = (
 
 
 def recipe_names(folder: str) -> list[str]:
-    """List the recipes in a folder below recipes/; of "methods" these are ["ekipl", "grpo"]."""
+    """List the recipes in a folder below recipes/; of "methods" these are ["ans_sft", "cot_sft", ...]."""
     return sorted(path.stem for path in (RECIPES / folder).glob("*.yaml"))
 
 
 @cache
 def field_types() -> dict[str, frozenset[str]]:
     """Map every valid key to the names of its types, e.g. "beta" -> {"float"}, "top_k" -> {"int"}."""
-    transformers, trl = (_package_folder(name) for name in ("transformers", "trl"))
+    return _trl_types("GRPOConfig") | class_types(Path(__file__).with_name("settings.py"), "Settings")
+
+
+@cache
+def sft_types() -> dict[str, frozenset[str]]:
+    """The same of the setting `sft`: SFTConfig's keys."""
+    return _trl_types("SFTConfig")
+
+
+@cache
+def lora_types() -> dict[str, frozenset[str]]:
+    """The same of the setting `lora`: LoraConfig's keys."""
+    return class_types(_package_folder("peft") / "tuners" / "lora" / "config.py", "LoraConfig")
+
+
+def _trl_types(name: str) -> dict[str, frozenset[str]]:
+    """The fields of one of TRL's configurations: "GRPOConfig" is in trl/trainer/grpo_config.py."""
+    transformers, trl = (_package_folder(package) for package in ("transformers", "trl"))
     sources = {  # in the order of inheritance: a later class overrides an earlier one's field
         "TrainingArguments": transformers / "training_args.py",
         "_BaseConfig": trl / "trainer" / "base_config.py",
-        "GRPOConfig": trl / "trainer" / "grpo_config.py",
-        "Settings": Path(__file__).with_name("settings.py"),
+        name: trl / "trainer" / f"{name.removesuffix('Config').lower()}_config.py",
     }
-    return {key: types for name, path in sources.items() for key, types in class_types(path, name).items()}
+    return {key: types for owner, path in sources.items() for key, types in class_types(path, owner).items()}
 
 
 def class_types(path: Path, class_name: str) -> dict[str, frozenset[str]]:
@@ -123,13 +141,14 @@ def merge_recipe(
         paths.insert(1, RECIPES / TEACHERS / f"{teachers}.yaml")
     for path in paths:
         layers.append(read_yaml(path))
-        check_keys([key for key in layers[-1] if key != TEACHERS], str(path))
+        check_keys([key for key in layers[-1] if key not in FOR_METHODS], str(path))
     try:
         merged = OmegaConf.to_container(OmegaConf.merge(*layers), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"recipes of {task}, {model}, {method} do not merge: {_one_line(error)}") from error
     assert isinstance(merged, dict)
-    merged.pop(TEACHERS, None)
+    for key in FOR_METHODS:
+        merged.pop(key, None)
     return {"task": task, "model": model, "method": method, **apply_overrides(merged, overrides)}
 
 

@@ -1,20 +1,13 @@
-"""Replies: how think and answer tags are written and read. The one regex of the code base that finds tags is here."""
+"""Replies: how think and answer tags are written and read. Nothing else in the code base looks for tags."""
 
-import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 _THINK, _THINK_END = "<think>", "</think>"
 _ANSWER, _ANSWER_END = "<answer>", "</answer>"
 MAX_ANSWER = 20_000  # characters; graders take a longer text for no answer
 
-_TAGS = (_THINK, _THINK_END, _ANSWER, _ANSWER_END)
 
-# Run only on texts with exactly one of each tag, so that each lazy part has one place to stop: linear time.
-_WELL_FORMED = re.compile(r"<think>.*?</think>\s*<answer>.*?</answer>", re.DOTALL)
-
-
-@dataclass(frozen=True)
-class ParsedReply:
+class ParsedReply(NamedTuple):  # a tuple, as graders make one per reply and a frozen dataclass takes thrice the time
     """A reply taken apart.
 
     Example: parse_reply("<think>3 + 2</think> <answer> 5 </answer>") is
@@ -39,13 +32,21 @@ def parse_reply(text: str) -> ParsedReply:
     A tag that appears twice, appears in the wrong order, stays open, or has text before or behind it (a trailing line
     break is such text) makes the reply not well formed; think and answer are read all the same.
     """
-    return ParsedReply(
-        think=_between(text, _THINK, _THINK_END),
-        answer=_between(text, _ANSWER, _ANSWER_END),
-        well_formed=text.startswith(_THINK)
-        and text.endswith(_ANSWER_END)
-        and all(text.count(tag) == 1 for tag in _TAGS)
-        and _WELL_FORMED.fullmatch(text) is not None,
+    return ParsedReply(_between(text, _THINK, _THINK_END), _between(text, _ANSWER, _ANSWER_END), _well_formed(text))
+
+
+def _well_formed(text: str) -> bool:
+    """Whether the text is <think>...</think>, white space, <answer>...</answer>, and holds no further tag."""
+    if not (text.startswith(_THINK) and text.endswith(_ANSWER_END)):
+        return False
+    end, start = text.find(_THINK_END), text.find(_ANSWER)
+    return (
+        0 < end < start
+        and not text[end + len(_THINK_END) : start].strip()
+        and text.find(_THINK, 1) < 0
+        and text.find(_THINK_END, end + 1) < 0
+        and text.find(_ANSWER, start + 1) < 0
+        and text.find(_ANSWER_END) == len(text) - len(_ANSWER_END)
     )
 
 

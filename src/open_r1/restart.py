@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 
@@ -14,7 +15,6 @@ from open_r1.checkpoints import last_checkpoint
 from open_r1.schema import UserError
 from open_r1.stopping import StopCallback, Stopped
 from open_r1.summary import SetResult
-from open_r1.trainer import EKIPLTrainer
 from open_r1.utils.provenance import write_json
 
 Seconds = dict[str, float | None]  # by stage; None where the stage was not needed
@@ -39,8 +39,14 @@ def evaluate_once(folder: Path, seconds: Seconds, evaluate: Callable[[], dict[st
     return results
 
 
-def train_to_the_end(trainer: EKIPLTrainer, folder: Path, argv: list[str]) -> None:
-    """Train, from the run's last checkpoint where there is one, and save the model.
+def train_to_the_end(trainer: Any, folder: Path, argv: list[str], run: Path | None = None) -> None:
+    """Train, from the last checkpoint where there is one, and save the model.
+
+    Args:
+        trainer: EKIPLTrainer or WholeSFTTrainer.
+        folder: of the stage: its checkpoints, its log, its model.
+        argv: the command line that made the run.
+        run: the run's folder, where it is not that of the stage.
 
     Raises:
         Stopped: a signal stopped the training, and a checkpoint is saved.
@@ -52,7 +58,7 @@ def train_to_the_end(trainer: EKIPLTrainer, folder: Path, argv: list[str]) -> No
         if trainer.state.global_step >= trainer.state.max_steps:
             trainer.save_whole_model(folder / "model")
     if stop.signal:
-        words = argv if "--output_dir" in argv else [*argv, "--output_dir", str(folder)]
+        words = argv if "--output_dir" in argv else [*argv, "--output_dir", str(run or folder)]
         again = shlex.join(["python", "src/open_r1/launch.py", *words])
         raise Stopped(
             f"{stop.signal.name}: saved and stopped after step {trainer.state.global_step}; to go on: {again}",

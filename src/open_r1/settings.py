@@ -15,6 +15,7 @@ PROVIDERS = ("scripted", "litellm")
 EXTERNAL_WEIGHTS = ("uncorrected", "is", "snis", "luffy", "sft")
 WEIGHT_LEVELS = ("sequence", "token")
 WEIGHT_PROPOSALS = ("own", "mixture")
+STAGES = ("sft", "rl")  # what a method may be made of, each at most once and in this order
 
 
 def _setting(default: Any, help: str, only: str = "") -> Any:
@@ -106,6 +107,19 @@ class Settings:
     )
     # TRL's, with another default, so that a value that was given can be told from one that was not.
     gradient_accumulation_steps: int | None = _setting(None, "Micro-batches of a step; empty: see prompts_per_step.")
+    stages: list[str] = field(
+        default_factory=lambda: ["rl"], metadata={"help": "The method's stages in order: sft, rl, both or none."}
+    )
+    sft: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "SFTConfig's settings of the sft stage, over what it shares with the run."},
+    )
+    sft_rows: int | None = _setting(None, "The first rows, for the sft stage; rl gets the others. Empty: all for both.")
+    sft_rows_again: bool = _setting(False, "The rl stage trains on the rows of the sft stage as well.")
+    lora: dict[str, Any] = field(
+        default_factory=dict, metadata={"help": "peft.LoraConfig's settings, e.g. {r: 64}; empty trains every weight."}
+    )
+
     num_policy_samples: int | None = _setting(None, "N: the policy's candidates per prompt; empty: num_generations.")
     external_models: list[dict[str, Any]] = field(
         default_factory=list, metadata={"help": "The external models, see ExternalModelConfig; none is plain GRPO."}
@@ -142,6 +156,11 @@ class Settings:
     eval_top_k: int = _setting(50, "Top-k cut in evaluation (Reason-RFT's).")
     eval_max_completion_length: int = _setting(768, "Tokens at most per reply in evaluation (Reason-RFT's).")
     eval_batch_size: int = _setting(64, "Rows evaluated at once.")
+
+    curve_every: int = _setting(0, "Steps from one evaluation during training to the next (curve.jsonl); 0: none.")
+    curve_rows: int = _setting(100, "Rows of each test set in those evaluations, the first ones.")
+    log_candidates_every: int = _setting(50, "Steps from one entry of candidates.jsonl to the next; 0: none.")
+    log_candidates_prompts: int = _setting(8, "Prompts at most that a process writes per entry, with their pools.")
 
     accelerate_config: str = _setting("zero2", "File in recipes/accelerate_configs used when several processes train.")
     argv: list[str] = field(

@@ -56,8 +56,9 @@ class StopCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         """Stop where any process was told to; save between generations, and not what is saved as the model anyway."""
+        reuse = getattr(args, "steps_per_generation", 1) * getattr(args, "num_iterations", 1)  # SFT generates nothing
         heard = max(gather_object([self.signal or 0]))
-        whole = state.global_step * args.gradient_accumulation_steps % (args.steps_per_generation * args.num_iterations)
+        whole = state.global_step * args.gradient_accumulation_steps % reuse
         between, last = whole == 0, state.global_step >= state.max_steps
         self._due |= control.should_save or bool(heard)
         control.should_save = self._due and between and not last

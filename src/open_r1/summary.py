@@ -131,15 +131,19 @@ def write_summary(
     seconds: Mapping[str, float | None],
     base: Mapping[str, SetResult],
     final: Mapping[str, SetResult],
+    stages: Sequence[Path] | None = None,
 ) -> dict[str, Any]:
     """Write `run`/summary.json and return what it holds; steps, dead groups and shares come from metrics.jsonl.
 
     `seconds` has every one of STAGES but `install`, None for a stage that was not needed. `base` and `final` are the
-    results before and after training by test set. Raises UserError where metrics.jsonl cannot be read.
+    results before and after training by test set; `stages` are the folders of the training stages, by default `run`
+    alone. Dead groups and shares are None where no stage keeps candidates. Raises UserError where a stage's
+    metrics.jsonl cannot be read.
     """
     assert set(seconds) == set(STAGES[1:]), f"seconds must have exactly {STAGES[1:]}, not {tuple(seconds)}"
-    metrics = read_metrics(run)
-    dead = {when: float(np.nanmean(column(metrics, f"dead_groups/{when}"))) for when in ("before", "after")}
+    logs = [read_metrics(folder) for folder in ([run] if stages is None else stages)]
+    kept = next((log for log in reversed(logs) if any("dead_groups/after" in row for row in log)), None)
+    dead = kept and {when: float(np.nanmean(column(kept, f"dead_groups/{when}"))) for when in ("before", "after")}
     summary = {
         "task": task,
         "model": model,
@@ -147,14 +151,14 @@ def write_summary(
         "seed": seed,
         "commit": git_commit(),
         "argv": list(argv),
-        "prompts": metrics[-1]["prompts"],
-        "steps": metrics[-1]["step"],
+        "prompts": sum(log[-1]["prompts"] for log in logs),
+        "steps": sum(log[-1]["step"] for log in logs),
         "seconds": {"install": install_seconds(), **seconds},
         "peak_rss_mib": peak_rss_mib(),
         "base": {name: result.as_json() for name, result in with_pooled_ood(base).items()},
         "final": {name: result.as_json() for name, result in with_pooled_ood(final).items()},
         "dead_groups": dead,
-        "kept_share": _kept_share(metrics),
+        "kept_share": kept and _kept_share(kept),
     }
     write_json(run / "summary.json", summary)
     return summary

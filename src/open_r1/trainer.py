@@ -21,6 +21,7 @@ import torch
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from open_r1.asking import Teachers, nobody
+from open_r1.candidate_log import CandidateLog, describe_prompt
 from open_r1.candidates import external_candidates, policy_candidates
 from open_r1.checkpoints import WholeCheckpoints
 from open_r1.external.failures import Answers
@@ -74,6 +75,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         max_external: most external candidates in a kept group; None sets no limit.
         advantage_baseline: over whose rewards the advantages' mean is taken, one of `selection.BASELINES`.
         weighting: the factor on external candidates' advantages.
+        candidate_log: writes what stood in the pools of chosen steps; None writes nothing.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         max_external: int | None = None,
         advantage_baseline: str = "kept",
         weighting: Weighting = Weighting(),  # noqa: B008  # frozen
+        candidate_log: CandidateLog | None = None,
         **kwargs: Any,
     ):
         super().__init__(*args, **kwargs)
@@ -101,6 +104,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         self._pools: list[list[Candidate]] = []  # its K candidates per prompt
         self._kept_PG: list[Any] = []  # indices into each pool of the G that are trained on
         self._advantages_PG: list[Any] = []  # their advantages against `advantage_baseline`
+        self.candidate_log = candidate_log
         self._token_means = TokenMeans(self.sources)
         self._meeting = Meeting(self.args.ddp_timeout)
 
@@ -116,6 +120,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
             kept = [pool[k] for pool, kept_G in groups for k in kept_G]
             output["source"] = torch.tensor([self.sources.index(c.source) for c in kept], device=device)
             output["advantages"] = self._advantages(output["advantages"])
+            self._log_candidates(output["advantages"])
             if self.weighting.kind != "uncorrected":
                 output["advantages"] = self._weigh(output)
         return output
@@ -151,6 +156,16 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         passed = {name: value for name, value in batch.items() if name in taken}
         with torch.no_grad():
             return self._get_per_token_logps_and_entropies(self.model, ids, mask, length, size, **passed)[0]
+
+    def _log_candidates(self, advantages: torch.Tensor) -> None:
+        """Write the pools of this process's prompts where the step is one of those that are written."""
+        step = self.state.global_step + 1  # the step that trains on them, as metrics.jsonl counts
+        if self.candidate_log is None or not self.candidate_log.due(step):
+            return
+        advantages_PG = advantages.view(-1, self.G).tolist()
+        prompts = zip(self._batch_rows[:: self.G], self._pools, self._kept_PG, advantages_PG, strict=True)
+        lines = (describe_prompt(step, *prompt) for prompt in prompts)
+        self.candidate_log.write(lines, self.callback_handler.callbacks)
 
     def _generate(self, prompts: list) -> tuple:
         if not self._training:

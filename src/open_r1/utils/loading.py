@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
@@ -10,6 +10,7 @@ from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 from open_r1.schema import UserError
 
 ARCHITECTURE = "Qwen2VLForConditionalGeneration"
+ADAPTER = "adapter_config.json"
 
 
 def load_policy(path: str, max_pixels: int | None = None) -> tuple[Any, Any]:
@@ -18,9 +19,14 @@ def load_policy(path: str, max_pixels: int | None = None) -> tuple[Any, Any]:
     The weights are float32, also where the recipe says `bf16: true`: updates of 5e-7 would be rounded away in bfloat16
     weights, so the training computes in bfloat16 on float32 weights (autocast).
 
-    Raises UserError where the folder holds another architecture, is half written, or the hub cannot be reached.
+    A folder that holds a LoRA adapter is loaded with the base that it names, and merged into it.
+
+    Raises UserError where the folder holds another architecture, is half written, or the hub cannot be reached, and for
+    an adapter whose base is not there.
     """
     folder = Path(path)
+    if (folder / ADAPTER).is_file():
+        return _load_adapter(folder, max_pixels)
     if folder.is_dir():
         _check_folder(folder)
     try:
@@ -34,6 +40,27 @@ def load_policy(path: str, max_pixels: int | None = None) -> tuple[Any, Any]:
     if max_pixels is not None:
         processor.image_processor.size["longest_edge"] = max_pixels
     processor.tokenizer.padding_side = "left"
+    return model, processor
+
+
+def _load_adapter(folder: Path, max_pixels: int | None) -> tuple[Any, Any]:
+    """Load the base that the adapter names and merge the adapter into its weights."""
+    from peft import PeftModel
+
+    base = json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path")
+    if not base:
+        raise UserError(
+            f"{folder / ADAPTER} names no base; an adapter is nothing without it: add base_model_name_or_path"
+        )
+    if not any(folder.glob("adapter_model.*")):
+        raise UserError(f"{folder}: no adapter_model.safetensors beside {ADAPTER}; it is half written, copy it again")
+    try:
+        model, processor = load_policy(base, max_pixels)
+    except UserError as error:
+        rule = f"an adapter is loaded with its base; put it there or change base_model_name_or_path in {ADAPTER}"
+        raise UserError(f"{folder} is an adapter of '{base}', which cannot be loaded ({error}): {rule}") from error
+    model = cast(Any, PeftModel.from_pretrained(model, str(folder))).merge_and_unload()
+    model.name_or_path = model.config._name_or_path = str(folder.resolve())  # the base of an adapter trained on this
     return model, processor
 
 
