@@ -1,4 +1,4 @@
-"""What a job starts on which node; tests/slow/test_slurm.py runs it under a real slurmctld."""
+"""What a job starts on which node; tests/slow/test_slurm_jobs.py runs it under a real slurmctld."""
 
 import sys
 

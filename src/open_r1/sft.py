@@ -67,11 +67,11 @@ def build_sft(
     """
     settings: dict[str, Any] = {name: getattr(config, name) for name in SHARED}
     # max_length None: cutting a sequence could cut a picture's tokens from their features
-    ours = {"num_train_epochs": 1, "max_length": None, "completion_only_loss": True}
+    ours: dict[str, Any] = {"num_train_epochs": 1, "max_length": None, "completion_only_loss": True}
     # as many prompts in a step as in the rl stage, one row each
     step = {"prompts_per_step": config.prompts_per_step, "num_generations": 1, "gradient_accumulation_steps": None}
     at_once, micro_batches = cut_step(TRL_DEFAULTS | step | config.sft, config.world_size)
-    batch = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": micro_batches}
+    batch: dict[str, Any] = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": micro_batches}
     args = SFTConfig(str(folder), **(settings | ours | config.sft | batch))
     return WholeSFTTrainer(
         model=model,

@@ -7,7 +7,7 @@
 Losses and gradients are the same up to rounding (tests/test_sharing.py); `make bench` says what it saves.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -46,7 +46,7 @@ class SharingTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.preprocess_once:
             return super()._generate_and_score_completions(inputs)
-        with preprocess_once(self.processing_class.image_processor):
+        with preprocess_once(cast(Any, self.processing_class).image_processor):
             return super()._generate_and_score_completions(one_object_per_picture(inputs))
 
     def _get_per_token_logps_and_entropies(

@@ -13,7 +13,7 @@ their image processor; held by tests/test_sharing.py and tests/test_trl_contract
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import BatchFeature
@@ -72,7 +72,8 @@ def select_images(pixel_values: torch.Tensor, grid_I3: torch.Tensor, chosen: lis
 
 def share_vision(backbone: Qwen2VLModel | Qwen2_5_VLModel) -> None:
     """Let the backbone encode each distinct picture of a forward pass once, from now on."""
-    encode = backbone.get_image_features
+    patched = cast(Any, backbone)
+    encode = patched.get_image_features
 
     def get_image_features(pixel_values: torch.Tensor, image_grid_thw: torch.Tensor, **kwargs: Any) -> Any:
         first_D, index_I = distinct_images(pixel_values, image_grid_thw)
@@ -80,7 +81,7 @@ def share_vision(backbone: Qwen2VLModel | Qwen2_5_VLModel) -> None:
         output.pooler_output = tuple(output.pooler_output[d] for d in index_I)  # one tensor of features per picture
         return output
 
-    backbone.get_image_features = get_image_features  # as TRL patches `forward`: the module itself stays where it was
+    patched.get_image_features = get_image_features  # as TRL patches `forward`: the module itself stays where it was
 
 
 @contextmanager
@@ -93,13 +94,13 @@ def preprocess_once(image_processor: Any) -> Iterator[None]:
     done: dict[int, tuple[Any, torch.Tensor, torch.Tensor]] = {}  # holds the picture, so that its id stays its own
 
     def preprocess(images: Any, **kwargs: Any) -> BatchFeature:
-        flat = make_flat_list_of_images(image_processor.fetch_images(images))
+        flat: list[Any] = cast(Any, make_flat_list_of_images(image_processor.fetch_images(images)))
         new = list({id(image): image for image in flat if id(image) not in done}.values())
         if new:
             output = plain(new, **kwargs)
             grids = output["image_grid_thw"]
             blocks = output["pixel_values"].split(grids.prod(-1).tolist())
-            done.update({id(image): part for image, *part in zip(new, new, blocks, grids, strict=True)})
+            done.update({id(image): (image, *part) for image, *part in zip(new, blocks, grids, strict=True)})
         parts = [done[id(image)] for image in flat]
         return BatchFeature(
             {
