@@ -54,6 +54,7 @@ CELLS = {
     "max_variance, snis": Cell("ekipl", "--selection max_variance --external_weight snis", without=("trance",)),
     "peer: luffy": Cell("luffy", seeds=1),
     "peer: sft_term": Cell("sft_term", seeds=1),
+    "peer: hpt": Cell("hpt", seeds=1),
     "ekipl, teachers .3": Cell("ekipl", teachers(0.3), seeds=1),
     "ekipl, teachers .9": Cell("ekipl", teachers(0.9), seeds=1),
     "max_variance, teachers .3": Cell("ekipl", f"--selection max_variance {teachers(0.3)}", seeds=1),

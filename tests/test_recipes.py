@@ -59,6 +59,13 @@ def test_a_peer_s_group_is_seven_of_the_policy_and_one_of_one_external_model(tas
     assert recipe["external_weight"] == weight
 
 
+@pytest.mark.parametrize(("task", "model"), CASES)
+def test_hpt_asks_one_external_model_once_where_none_of_the_policy_s_replies_is_right(task, model):
+    recipe = merge_recipe(task, model, "hpt")
+    assert len(recipe["external_models"]) == recipe["num_external_samples"] == 1
+    assert recipe["external_when"] == {"policy_pass_rate_below": 1 / recipe["num_generations"]}
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_recipes_of_one_model_differ_between_tasks_only_where_the_paper_says_so(model):
     first, *others = (read_yaml(RECIPES / "tasks" / task / f"{model}.yaml") for task in TASKS)

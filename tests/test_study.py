@@ -130,7 +130,7 @@ def test_every_cell_of_the_ablation_is_a_recipe_that_can_be_meant():
         overrides = parse_overrides(job.extra)
         check_recipe(merge_recipe(job.task, "tiny", job.method, overrides))
     per_seed = [sum(job.seed == seed for job in jobs) for seed in (0, 1, 2)]
-    assert per_seed == [14 * 3 - 1, 8 * 3 - 1, 8 * 3 - 1]  # snis not on the spatial task; six cells with one seed
+    assert per_seed == [15 * 3 - 1, 8 * 3 - 1, 8 * 3 - 1]  # snis not on the spatial task; seven cells with one seed
 
 
 def test_an_ablation_says_when_grpo_s_end_was_reached_and_which_dead_groups_were_avoidable(study, tmp_path):
