@@ -74,6 +74,15 @@ def test_each_fault_has_its_reason_through_litellm_too(tmp_path, caplog, fault, 
     assert KEY not in answer.message and "marmalade" not in answer.message
 
 
+def test_a_key_from_the_environment_is_not_sent_to_an_own_server(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-for-openai-alone")
+    with FaultServer() as server:
+        for name in ("custom_openai/m", "hosted_vllm/m"):
+            [[_]] = ask(through_litellm(server, model=name, key_variable=""), request(picture(tmp_path)))
+    assert len(server.headers) == 2
+    assert all("alone" not in str(headers) for headers in server.headers)
+
+
 def test_a_server_that_is_gone_is_a_connection_failure(tmp_path):
     with FaultServer() as server:
         pass

@@ -23,6 +23,8 @@ class LiteLLMWire:
     def __init__(self, model: str, api_base: str, key: str):
         """Call `model`; empty `api_base` and `key` leave both to litellm (its environment variables)."""
         self.litellm = import_litellm()
+        if api_base and not key:
+            key = "none"  # else litellm sends the key that it finds in the environment to somebody else's server
         self._fixed = {"model": model, "api_base": api_base or None, "api_key": key or None}
 
     async def send(self, chat: Chat, body: Mapping[str, Any]) -> dict[str, Any]:
