@@ -25,7 +25,7 @@ from open_r1.settings import ExternalModelConfig
 from open_r1.tasks import get_task
 from test_litellm_provider import KEY, ask, key, picture, request  # noqa: F401 (a fixture)
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 TASK = get_task("clevr_math")
 OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
 

@@ -64,7 +64,7 @@ def _unreachable(model: ExternalModelConfig) -> str | None:
         return f"api_base {model.api_base} cannot be reached ({type(error).__name__}); start it or mend the address"
     except httpx.InvalidURL:
         return f"api_base {model.api_base} is no address; write http://HOST:PORT/v1"
-    if answer.status_code in (401, 403):
+    if answer.status_code in (400, 401, 403):  # 400: litellm's proxy without a database, asked with a wrong key
         return f"api_base {model.api_base} refuses the key (HTTP {answer.status_code}); check key_variable"
     try:
         served = [entry["id"] for entry in answer.json()["data"]]
