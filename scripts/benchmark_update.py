@@ -30,6 +30,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import Qwen2VLForConditionalGeneration, TrainerCallback, set_seed
+from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig
 
 from open_r1.figures import COLOURS, DPI
@@ -156,6 +157,7 @@ def make_trainer(
         model=model.to(torch.bfloat16) if gpu else model, args=args, processing_class=processor,
         train_dataset=to_dataset(rows, TASK), reward_funcs=by_length, callbacks=[OptimizerPhase(phases)], **sharing,
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
     phases.watch(trainer, METHODS)
     return trainer
 
@@ -253,7 +255,8 @@ def draw(name: str, measured: dict[str, Any], path: Path) -> None:
     axes, left = figure.subplots(), [0.0] * len(measured)
     for i, phase in enumerate(measured["TRL"]["seconds"]):
         widths = [result["seconds"][phase] for result in measured.values()]
-        axes.barh(list(measured), widths, left=left, label=phase, color=COLOURS[i % len(COLOURS)], edgecolor="black")
+        look = {"color": COLOURS[i % len(COLOURS)], "hatch": "//" if i >= len(COLOURS) else "", "edgecolor": "black"}
+        axes.barh(list(measured), widths, left=left, label=phase, **look)
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.set(xlabel="seconds per step", title=f"One training step, shape {name}")
     axes.invert_yaxis()
@@ -276,9 +279,10 @@ def main() -> None:
         return
     if args.shape == "2b" and not torch.cuda.is_available():
         sys.exit("error: --shape 2b takes hours per step without a GPU; run it on one, or take --shape small")
+    peaks = {v: memory_of(args.shape, v) for v in tqdm(VARIANTS, desc="peak memory", unit="step")}
     measured = measure(args.shape, args.rounds or SHAPES[args.shape].rounds)
-    for variant in tqdm(VARIANTS, desc="peak memory", unit="step"):
-        measured[variant]["peak_mib"] = memory_of(args.shape, variant)
+    for variant, peak in peaks.items():
+        measured[variant]["peak_mib"] = peak
     lines = figures(args.shape, measured)
     print(json.dumps(lines, indent=2))
     gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
