@@ -103,6 +103,11 @@ def test_two_processes_keep_the_groups_and_get_the_weights_of_one(run, accumulat
         assert a["external/teacher/reward"] == pytest.approx(b["external/teacher/reward"], rel=1e-4)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_that_share_within_groups_train_as_one_that_does_not(run, accumulate):
+    assert_same_training(run("ddp", 1, accumulate), run("ddp", 2, accumulate, "shared"))
+
+
 def test_a_teacher_that_hangs_on_one_process_and_rows_that_are_left_over_hold_no_one_up(run):
     """Three prompts a step lie on each process; process 1 gets no answer within its 2 seconds."""
     for line in lines(run("ddp", 2, mode="slow")):
@@ -117,6 +122,7 @@ def test_a_process_that_hangs_is_named_when_the_deadline_has_passed(run):
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")
+@pytest.mark.parametrize("mode", ["answers", "shared"])
 @pytest.mark.parametrize("stage", ["zero2", "zero3"])
-def test_zero_trains_as_ddp_does(run, stage):
-    assert_same_training(run("ddp", 2), run(stage, 2))
+def test_zero_trains_as_ddp_does(run, stage, mode):
+    assert_same_training(run("ddp", 2), run(stage, 2, mode=mode))

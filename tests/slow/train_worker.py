@@ -17,6 +17,7 @@ from accelerate.utils import gather_object
 from transformers import LogitsProcessor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from open_r1.asking import Asking
 from open_r1.schema import Failure
 from test_trainer import Teacher, by_length, make_trainer
 
@@ -71,9 +72,17 @@ def main() -> None:
         "num_generations": GROUP,
         "max_completion_length": 24,
     }
-    trainer = make_trainer(told["tiny"], told["data"], output, teachers, score=by_length, **(changes | told["changes"]))
-    assert trainer.external is not None
-    trainer.external_deadline_s = 2.0 if told["mode"] == "slow" else 30.0
+    shared = told["mode"] == "shared"
+    trainer = make_trainer(
+        told["tiny"],
+        told["data"],
+        output,
+        teachers,
+        score=by_length,
+        asking=Asking(deadline_s=2.0 if told["mode"] == "slow" else 30.0),
+        rules={"share_vision": shared, "share_prefix": shared},
+        **(changes | told["changes"]),
+    )
     state = PartialState()
     assert (state.num_processes, str(state.distributed_type).split(".")[-1]) == (told["processes"], told["kind"])
     global PAD
