@@ -9,7 +9,6 @@ from open_r1.tasks import TASKS
 from open_r1.utils.loading import load_policy
 from open_r1.utils.provenance import ROOT
 
-
 BLIND = pytest.mark.xfail(strict=True, reason="the spatial base sees no places (docs/LOG.md): make a better one")
 CASES = [pytest.param(task, marks=BLIND if task.name == "trance" else (), id=task.name) for task in TASKS.values()]
 
