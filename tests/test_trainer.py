@@ -379,7 +379,7 @@ def test_prompts_of_coming_steps_are_asked_ahead_and_none_beyond_the_last(
 ):
     slow = Slow(None, delay_s=0.0)
     asking = Asking(deadline_s=30.0, prefetch_steps=2)
-    changes = {"max_steps": steps, "num_iterations": num_iterations, "seed": 3}
+    changes = {"max_steps": steps, "num_iterations": num_iterations, "seed": 3, "max_completion_length": 64}
     trainer = make_trainer(tiny_folder, counting_data, tmp_path, keep(tmp_path, slow), asking=asking, **changes)
     trained, plain = [], trainer._generate
 
@@ -388,7 +388,9 @@ def test_prompts_of_coming_steps_are_asked_ahead_and_none_beyond_the_last(
         return plain(prompts)
 
     trainer._generate = spy
-    metrics = train(trainer)
+    train(trainer)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    metrics = [line for line in lines if "pool/size" in line][-1]  # an update that generates nothing logs no pool
     assert len(trained) == 3 and all(len(step) == 2 for step in trained)
     assert slow.asked == [row for step in trained for row in step]  # of 8 rows the 6 trained on, once, in their order
     assert metrics["external/teacher/hit_rate"] == 1.0 and metrics["kept_share/teacher"] == 0.25
@@ -400,8 +402,10 @@ def test_asked_ahead_a_slow_teacher_keeps_only_the_first_step_waiting(tiny_folde
     train(make_trainer(tiny_folder, counting_data, tmp_path, teachers, asking=asking, max_steps=4))
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     waits = [line["external/wait_s"] for line in lines if "loss" in line]
-    # Steps 0 to 2 are asked for at once; what step 1 still waits is what of the 2 s step 0 has not taken.
-    assert waits[0] > 0.5 and waits[3] < 0.5 and all(line["external/teacher/failures"] == 0 for line in lines[:4])
+    # Steps 0 to 2 are asked for at once, so the second and the third find what the first has waited for.
+    assert (
+        waits[0] > 0.5 and max(waits[1:3]) < 0.5 and all(line["external/teacher/failures"] == 0 for line in lines[:4])
+    )
 
 
 def test_a_second_run_takes_everything_from_the_store_and_ends_with_the_same_weights(
@@ -420,7 +424,11 @@ def test_a_second_run_takes_everything_from_the_store_and_ends_with_the_same_wei
 
 @pytest.mark.parametrize(("below", "asked"), [(0.5, 1.0), (None, 1.0)])
 def test_where_the_policy_fails_everywhere_every_prompt_is_asked(tiny_folder, counting_data, tmp_path, below, asked):
-    metrics = train(make_trainer(tiny_folder, counting_data, tmp_path, [Teacher(None)], asking=Asking(below=below)))
+    asking = Asking(below=below)
+    trainer = make_trainer(
+        tiny_folder, counting_data, tmp_path, [Teacher(None)], asking=asking, max_completion_length=64
+    )
+    metrics = train(trainer)
     assert metrics["external/asked"] == asked and metrics["kept_share/teacher"] == 0.25
 
 
