@@ -60,10 +60,12 @@ def test_log_prob_and_kl_are_means_over_the_tokens_of_a_source():
     reference = torch.tensor([[-1.0, -3.0], [-2.0 + math.log(2), 0.0]])
     mask = torch.tensor([[1, 1], [1, 0]])  # the second row has one token
     one_process = SimpleNamespace(gather=lambda tensor: tensor)
-    values = means.by_source(torch.tensor([0, 1]), mask, reference, one_process)
+    values = means.by_source(torch.tensor([0, 1]), mask, torch.tensor([1.0, -2.0]), reference, one_process)
     assert values["logp/policy"] == -2.0 and values["logp/gpt"] == -2.0
     assert values["kl/policy"] == 0.0
     assert values["kl/gpt"] == pytest.approx(2 - math.log(2) - 1)  # exp(r) - r - 1 with r = log 2
+    policy, gpt = 1 * (1 - (math.exp(-1) + math.exp(-3)) / 2), 2 * (1 - math.exp(-2))  # |A| times the mean of 1 - p
+    assert values["grad_share/policy"] == pytest.approx(policy / (policy + gpt))
 
 
 def test_every_metric_is_documented():
