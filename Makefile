@@ -1,7 +1,7 @@
 # Everything a user does, one target each; `make help` lists them. Nothing but python3, make and git has to be there.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help install install-gpu train plan collect store test check data check-data download base ablation eval report reproduce clean
+.PHONY: help install install-gpu train plan collect store test check data check-data download base ablation eval report gallery reproduce clean
 
 # What to train, and on what; each may be given on the command line: make train TASK=trance MODEL=2b DRY_RUN=1
 TASK ?= clevr_math
@@ -23,12 +23,15 @@ MODELS ?=
 BUDGET ?=
 FROM ?=
 DRY_RUN ?=
-# What to evaluate (make eval): which sets, how many replies a row, who answers; and for make report: which runs.
+# What to evaluate (make eval): which sets, how many replies a row, who answers; and for make report: which runs;
+# for make gallery: which run, and which of its steps
 SPLIT ?= all
 K ?= 1
 BACKEND ?= hf
 EXTERNAL ?=
 RUNS ?=
+RUN ?=
+STEPS ?=
 # Which tests: by default those that take seconds and need neither GPU nor network; MARK=slow takes the slow ones.
 MARK ?= not slow and not gpu and not network
 
@@ -88,6 +91,10 @@ eval: $(STAMP)  ## evaluate MODEL or MODEL_PATH on TASK's test sets (SPLIT=id|oo
 
 report: $(STAMP)  ## Table 1 beside the paper's and figures 3, 4, 5 of RUNS="runs/a runs/b", or of a folder of runs
 	@$(PY) src/open_r1/report.py $(RUNS) $(call option,output,OUTPUT) $(ARGS)
+
+gallery: $(STAMP)  ## one HTML file of RUN=runs/<run>: pictures, candidates, rewards (STEPS="1 20 60" N=prompts OUTPUT=file)
+	@$(PY) src/open_r1/gallery.py "$(RUN)" $(if $(STEPS),--steps $(STEPS)) $(call option,prompts,N) \
+		$(call option,output,OUTPUT) $(ARGS)
 
 reproduce: $(STAMP)  ## every number of docs/RESULTS.md about the methods: about 3 hours, goes on after a stop
 	@$(PY) scripts/reproduce.py $(ARGS)

@@ -50,6 +50,7 @@ setup(
     description="Vision-EKIPL: reinforcement learning of vision-language models with external candidates",
     package_dir={"": "src"},
     packages=find_packages("src"),
+    package_data={"open_r1": ["page/*"]},  # what gallery.py puts a run into
     python_requires=">=3.11,<3.13",
     install_requires=CORE,
     extras_require={"dev": DEV, "gpu": GPU},
