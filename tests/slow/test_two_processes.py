@@ -4,9 +4,7 @@ ZeRO runs where deepspeed is installed, on the CPU by gloo.
 """
 
 import json
-import os
 import socket
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,13 +13,16 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tqdm import tqdm
+
+from open_r1.utils.processes import Command, run_side_by_side
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = str(Path(__file__).with_name("train_worker.py"))
 CONFIGS = ROOT / "recipes" / "accelerate_configs"
 COMPARED = ("loss", "grad_norm", "entropy", "logp/policy", "logp/teacher", "kept/reward", "kept_share/teacher")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def free_port() -> str:
@@ -36,7 +37,7 @@ class Runs:
     def __init__(self, tiny: Path, data: Path, folder: Path):
         self.common, self.folder, self.done = {"tiny": str(tiny), "data": str(data)}, folder, {}
 
-    def __call__(self, kind: str, processes: int, accumulate: int = 1, mode: str = "answers") -> Path:
+    def __call__(self, kind: str, processes: int, accumulate: int = 1, mode: str = "fails") -> Path:
         name = f"{kind}-{processes}-{accumulate}-{mode}"
         if name not in self.done:
             self.done[name] = self.train(self.folder / name, kind, processes, accumulate, mode)
@@ -49,8 +50,8 @@ class Runs:
         changes = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulate}
         changes |= {"ddp_timeout": 60} if mode == "stuck" else {}
         told = self.common | {"output": str(output), "processes": processes, "mode": mode, "changes": changes}
-        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable]
+        command = ["env", f"PYTHONPATH={ROOT / 'src'}", *(["ACCELERATE_USE_CPU=true"] if processes > 1 else [])]
+        command += [sys.executable]
         if processes > 1:
             config = yaml.safe_load((CONFIGS / f"{kind}.yaml").read_text())
             if kind != "ddp":  # zero2, zero3: as they are shipped, but for a CPU
@@ -60,13 +61,11 @@ class Runs:
             file.write_text(yaml.safe_dump(config))
             command += ["-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(file)]
             command += ["--num_processes", str(processes), "--main_process_port", free_port()]
-            environment |= {"ACCELERATE_USE_CPU": "true"}
         told["kind"] = "NO" if processes == 1 else "MULTI_CPU" if kind == "ddp" else "DEEPSPEED"
-        log = output / "log"
-        with log.open("w") as file:
-            command += [WORKER, json.dumps(told)]
-            ended = subprocess.run(command, env=environment, stdout=file, stderr=file, timeout=600, check=False)
-        assert (ended.returncode == 0) == (mode != "stuck"), log.read_text()[-3000:]
+        started = Command((*command, WORKER, json.dumps(told)), output / "log")
+        with tqdm(disable=True) as bar:
+            failed = run_side_by_side({"run": started}, at_once=1, deadline_s=900, cwd=ROOT, bar=bar)
+        assert bool(failed) == (mode == "stuck"), f"{failed}: {(output / 'log').read_text()[-3000:]}"
         return output
 
 
@@ -93,9 +92,9 @@ def assert_same_training(one: Path, two: Path) -> None:
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
-@pytest.mark.parametrize("mode", ["answers", "fails"])
-def test_two_processes_keep_the_groups_and_get_the_weights_of_one(run, accumulate, mode):
-    one, two = run("ddp", 1, accumulate, mode), run("ddp", 2, accumulate, mode)
+def test_two_processes_keep_the_groups_and_get_the_weights_of_one_also_when_a_teacher_fails(run, accumulate):
+    one, two = run("ddp", 1, accumulate), run("ddp", 2, accumulate)
+    assert {line["external/teacher/failures"] for line in lines(one)} - {0, 4}  # for some rows, not for all
     assert_same_training(one, two)
     assert any(line["grad_norm"] > 0 for line in lines(one))
     for a, b in zip(lines(one), lines(two), strict=True):
@@ -109,11 +108,11 @@ def test_two_processes_that_share_within_groups_train_as_one_that_does_not(run, 
 
 
 def test_a_teacher_that_hangs_on_one_process_and_rows_that_are_left_over_hold_no_one_up(run):
-    """Three prompts a step lie on each process; process 1 gets no answer within its 2 seconds."""
+    """Three prompts a step lie on each process; process 1 gets no answer within its 5 seconds."""
     for line in lines(run("ddp", 2, mode="slow")):
         assert line["external/teacher/failures"] == 3
         assert line["pool/size"] == (6 + 4) / 2  # 4 of the policy, and 2 of the teacher on process 0
-        assert line["external/wait_s"] < 4
+        assert line["external/wait_s"] < 8
 
 
 def test_a_process_that_hangs_is_named_when_the_deadline_has_passed(run):

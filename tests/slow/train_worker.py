@@ -65,23 +65,18 @@ def main() -> None:
     told = json.loads(sys.argv[1])
     output = Path(told["output"])
     teachers = [RankTeacher(told["mode"])]
-    changes = {
-        "max_steps": 5,
-        "optim": "sgd",
-        "learning_rate": 0.5,
-        "num_generations": GROUP,
-        "max_completion_length": 24,
-    }
+    changes = {"max_steps": 5, "optim": "sgd", "learning_rate": 0.5, "num_generations": GROUP}
+    changes |= {"max_completion_length": 24, **told["changes"]}
     shared = told["mode"] == "shared"
     trainer = make_trainer(
         told["tiny"],
         told["data"],
         output,
         teachers,
-        score=by_length,
-        asking=Asking(deadline_s=2.0 if told["mode"] == "slow" else 30.0),
+        score=stuck if told["mode"] == "stuck" else by_length,
+        asking=Asking(deadline_s=5.0 if told["mode"] == "slow" else 30.0),
         rules={"share_vision": shared, "share_prefix": shared},
-        **(changes | told["changes"]),
+        **changes,
     )
     state = PartialState()
     assert (state.num_processes, str(state.distributed_type).split(".")[-1]) == (told["processes"], told["kind"])
