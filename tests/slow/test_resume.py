@@ -60,7 +60,7 @@ def uninterrupted(tmp_path_factory):
 
 
 def test_a_run_killed_at_random_moments_ends_with_the_same_weights_lines_and_scores(tmp_path, uninterrupted):
-    """Killed three times, one or two steps and a bit after training began or went on: 12 steps, a checkpoint per two."""
+    """Killed three times, one or two steps and a bit after training began or went on: 12 steps, saved in twos."""
     folder, rng = tmp_path / "run", random.Random(os.environ.get("KILL_SEED", "0"))
     metrics = folder / "metrics.jsonl"
     for _ in range(3):
