@@ -2,6 +2,8 @@
 
 A checkpoint is taken only between two generations. TRL reuses one batch of candidates for `steps_per_generation` times
 `num_iterations` passes and keeps it in memory: a run that went on from the middle would sample other candidates.
+Who passes the signal on to several processes (torchrun, accelerate, Slurm) kills them about 30 s later: where a step
+and a checkpoint take longer than that, the run goes on from the last regular checkpoint.
 """
 
 import signal
