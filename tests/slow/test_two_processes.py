@@ -20,7 +20,7 @@ from open_r1.utils.processes import Command, run_side_by_side
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = str(Path(__file__).with_name("train_worker.py"))
 CONFIGS = ROOT / "recipes" / "accelerate_configs"
-COMPARED = ("loss", "grad_norm", "entropy", "logp/policy", "logp/teacher", "kept/reward", "kept_share/teacher")
+COMPARED = ("loss", "grad_norm", "policy/reward", "kept/reward", "kept_share/teacher", "dead_groups/after")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
