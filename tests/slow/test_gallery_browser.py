@@ -39,7 +39,7 @@ def page(tmp_path):
     Image.new("RGB", (84, 84), "red").save(picture)
     saved = pool_of([0, 0], [2, 0], [0, 2], [-0.7, 0.7])
     lost = pool_of([0, 2], [2, 0], [1, 2], [0, 0])
-    evil = [candidate(text=text, rank=k, advantage=0.5) for k, text in enumerate(ATTACKS)]
+    evil = [candidate(text=text, rank=k, reward=float(k), advantage=k - 1.0) for k, text in enumerate(ATTACKS)]
     pools = [(1, saved, "one"), (1, lost, "two"), (2, evil, "<b>three</b>")]
     run = write(tmp_path / "run", [line(step, pool, [str(picture)], id) for step, pool, id in pools])
     curves = [{"step": step, "policy/reward": step / 2, "kept/reward": 2, "kept_share/t": 0.5} for step in (1, 2)]

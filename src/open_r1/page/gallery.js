@@ -62,7 +62,7 @@ function row(c) {
     el("td", { className: "said" }, c.said ?? "–"),
     el("td", { className: "reply" }, reply, ...(c.truncated ? [el("em", {}, "cut at the longest completion")] : [])),
   ];
-  if (c.text.length > 150 || c.text.split("\n").length > 2) {
+  if (c.text.length > 80 || c.text.split("\n").length > 2) {
     const more = el("button", { type: "button", className: "more", ariaExpanded: "false" }, "more");
     more.onclick = () => {
       const open = !text.classList.toggle("clamped");
@@ -139,7 +139,7 @@ function recall() {
   const words = new URLSearchParams(location.hash.slice(1));
   for (const id of FILTERS) $(id).value = words.get(id) ?? "";
   for (const id of FILTERS) if ($(id).selectedIndex === -1) $(id).value = ""; // no such choice in this run
-  $("step").value = data.written.indexOf(Number(words.get("step"))) + 1;
+  $("step").value = data.written.indexOf(Number(words.get("step") ?? NaN)) + 1;
   show();
 }
 
