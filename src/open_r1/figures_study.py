@@ -18,6 +18,7 @@ BARS = (
     ("ekipl", "base", "base policy", 1),
     ("grpo", "final", "GRPO", 2),
     ("ekipl", "final", "Vision-EKIPL", 0),
+    ("ekipl_plus", "final", "EKIPL+", 3),  # where the study has it
 )
 # Test set, label, index of colour, marker, and how far beside the cell's line it stands.
 SETS = (("id", "in domain", 0, "o", -0.14), ("ood", "out of domain", 2, "s", 0.14))
@@ -35,15 +36,17 @@ def draw_study(results: Path, path: Path) -> None:
     lacking = [f"{task} {method}" for task in tasks for method in ("grpo", "ekipl") if (task, method) not in rows]
     if lacking:
         raise UserError(f"{results} has no run of {', '.join(lacking)}: the picture compares both; finish the study")
+    bars = [bar for bar in BARS if all((task, bar[0]) in rows for task in tasks)]
+    width = 0.82 / len(bars)
     figure = Figure(figsize=(9.6, 4.2), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2, sharey=True), ("id", "ood"), strict=True):
-        for i, (method, when, label, look) in enumerate(BARS):
+        for i, (method, when, label, look) in enumerate(bars):
             cells = [rows[task, method][f"{when}_{name}"] for task in tasks]
             axes.bar(
-                [x + 0.27 * (i - 1) for x in range(len(tasks))],
+                [x + width * (i - (len(bars) - 1) / 2) for x in range(len(tasks))],
                 [cell["mean"] for cell in cells],
                 yerr=[[c["mean"] - c["min"] for c in cells], [c["max"] - c["mean"] for c in cells]],
-                width=0.25,
+                width=0.93 * width,
                 capsize=3,
                 label=label,
                 color=COLOURS[look],
@@ -52,13 +55,15 @@ def draw_study(results: Path, path: Path) -> None:
                 linewidth=0.6,
             )
         axes.set_xticks(range(len(tasks)), [get_task(task).title.replace(" ", "\n") for task in tasks])
-        axes.set(title={"id": "in domain", "ood": "out of domain"}[name], xlabel="task", ylim=(0, 1))
+        axes.set(title={"id": "in domain", "ood": "out of domain"}[name], xlabel="task", ylim=(0, None))
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1))
         axes.grid(axis="y", linewidth=0.5, alpha=0.4)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("test accuracy")
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(bars), frameon=False
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)
 
