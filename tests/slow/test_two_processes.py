@@ -48,7 +48,6 @@ class Runs:
         # 16 rows are 4 prompts x G = 4 a step, however they are dealt; 24 are 6 prompts of 8, so that 2 are left over
         rows = (24 if mode == "slow" else 16) // processes // accumulate
         changes = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulate}
-        changes |= {"ddp_timeout": 60} if mode == "stuck" else {}
         told = self.common | {"output": str(output), "processes": processes, "mode": mode, "changes": changes}
         command = ["env", f"PYTHONPATH={ROOT / 'src'}", *(["ACCELERATE_USE_CPU=true"] if processes > 1 else [])]
         command += [sys.executable]
@@ -65,7 +64,7 @@ class Runs:
         started = Command((*command, WORKER, json.dumps(told)), output / "log")
         with tqdm(disable=True) as bar:
             failed = run_side_by_side({"run": started}, at_once=1, deadline_s=900, cwd=ROOT, bar=bar)
-        assert bool(failed) == (mode == "stuck"), f"{failed}: {(output / 'log').read_text()[-3000:]}"
+        assert not failed, f"{failed}: {(output / 'log').read_text()[-3000:]}"
         return output
 
 
@@ -113,11 +112,6 @@ def test_a_teacher_that_hangs_on_one_process_and_rows_that_are_left_over_hold_no
         assert line["external/teacher/failures"] == 3
         assert line["pool/size"] == (6 + 4) / 2  # 4 of the policy, and 2 of the teacher on process 0
         assert line["external/wait_s"] < 8
-
-
-def test_a_process_that_hangs_is_named_when_the_deadline_has_passed(run):
-    log = (run("ddp", 2, mode="stuck") / "log").read_text()
-    assert f"candidates of step 1: waited up to 60 s for process 1 on {socket.gethostname()}" in log
 
 
 @pytest.mark.skipif(find_spec("deepspeed") is None, reason="deepspeed is not installed")

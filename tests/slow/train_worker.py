@@ -7,7 +7,6 @@ The optimizer is SGD: Adam turns a gradient of 1e-9, which is float noise, into 
 import asyncio
 import json
 import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -51,13 +50,6 @@ class RankTeacher(Teacher):
         if self.mode == "slow" and PartialState().process_index == 1:
             await asyncio.sleep(3600)
         return await super().ask(request)
-
-
-def stuck(reply: str, answer: str):
-    """A grader that never ends on process 1."""
-    if PartialState().process_index == 1:
-        time.sleep(3600)
-    return by_length(reply, answer)
 
 
 def main() -> None:
