@@ -65,7 +65,7 @@ def main() -> None:
         told["data"],
         output,
         teachers,
-        score=stuck if told["mode"] == "stuck" else by_length,
+        score=by_length,
         asking=Asking(deadline_s=5.0 if told["mode"] == "slow" else 30.0),
         rules={"share_vision": shared, "share_prefix": shared},
         **changes,
