@@ -151,8 +151,8 @@ def picture(things: list[Thing], layout: Layout, view: str) -> Image:
 def _tiles(layout: Layout, places: np.ndarray) -> np.ndarray:
     """Colours (h, w, 3) of a floor whose cells have a tint each: redder to the front, bluer to the right.
 
-    Qwen2-VL's positions are relative, so on a plain floor nothing in a visual token says where it lies; a tiny policy
-    learned every word of an object's look and never its place (docs/LOG.md).
+    On a plain floor a tiny policy learned every word of an object's look and never its place. Qwen2-VL's positions are
+    relative, so a visual token there may not say where it lies: a supposition, not yet tested (docs/LOG.md).
     """
     rows, columns = np.moveaxis(np.clip(np.rint(places / np.array(layout.unit) / STEP), -1, 1), -1, 0)
     return np.stack([0.8 - 0.18 * rows, np.full_like(rows, 0.8), 0.8 + 0.18 * columns], axis=-1)
