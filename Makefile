@@ -96,7 +96,7 @@ gallery: $(STAMP)  ## one HTML file of RUN=runs/<run>: pictures, candidates, rew
 	@$(PY) src/open_r1/gallery.py "$(RUN)" $(if $(STEPS),--steps $(STEPS)) $(call option,prompts,N) \
 		$(call option,output,OUTPUT) $(ARGS)
 
-reproduce: $(STAMP)  ## every number of docs/RESULTS.md about the methods: about 3 hours, goes on after a stop
+reproduce: $(STAMP)  ## every number of docs/RESULTS.md about the methods: hours; goes on after a stop
 	@$(PY) scripts/reproduce.py $(ARGS)
 
 test: $(STAMP)  ## run the fast tests (MARK=slow: the slow ones)
@@ -125,7 +125,7 @@ download: $(STAMP)  ## fetch the Reason-RFT-CoT data set from the Hugging Face h
 base: $(STAMP)  ## make the tiny base policy of TASK again
 	@$(PY) src/open_r1/sft.py --base --task "$(TASK)" $(call option,seed,SEED) $(ARGS)
 
-ablation: $(STAMP)  ## selection x baseline x weights x teachers, about 3.5 hours; goes on where it was stopped
+ablation: $(STAMP)  ## selection x baseline x weights x teachers: hours; goes on after a stop
 	@$(PY) scripts/study_ablation.py $(ARGS) && $(PY) scripts/results_page.py
 
 clean:  ## remove caches; runs, data and .venv stay

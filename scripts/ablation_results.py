@@ -14,80 +14,72 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from open_r1.figures_study import draw_cells
+from open_r1.report_data import Run, curve_points, passing_share, read_runs
 from open_r1.schema import POLICY
-from open_r1.summary import column, read_metrics
+from open_r1.summary import column
 from open_r1.tasks import get_task
 from open_r1.utils.provenance import hardware, write_json
 from study_learning import Job
 
 RUN_KEYS = ("task", "seed", "base", "final", "dead_groups", "kept_share", "seconds", "commit")
 HEAD = [
-    *("task", "cell", "runs", "ID after", "OOD after", "samples to GRPO's end"),
+    *("task", "cell", "runs", "ID after", "OOD after", "samples to GRPO's ID", "samples to GRPO's OOD", "pass@16"),
     *("avoidable dead groups", "external kept, start → end", "KL, end"),
 ]
 NOTE = (
     "Accuracy in percent after training, mean over the seeds (lowest to highest); the overrides of a cell are in"
-    " `scripts/study_ablation.py`. Samples to GRPO's end: share of the run's prompts after which the policy's training"
-    " accuracy, mean of the last tenth of the run, is that of GRPO at its end with the same seed; aim: at most 25 %."
+    " `scripts/study_ablation.py`. Samples to GRPO's ID and OOD: share of GRPO's prompts after which the cell's mean"
+    " test curve (every tenth step, the first 100 rows of each set) has GRPO's final score of the same seeds; aim: at"
+    " most 25 % and 12 %. pass@16: in domain, first seed, percent."
     " Avoidable dead groups: of the prompts whose pool was not all-equal, those that taught nothing; aim: at most 5 %."
     " KL to the base policy, nats per token of the policy's kept candidates."
 )
+PASS = "16"
 
 
-def training_curve(job: Job) -> np.ndarray:
-    """The policy's mean accuracy on the prompts of the last tenth of the run, at every step (S,).
-
-    Taken before selection, on prompts that are seen once: in-domain accuracy at the training temperature.
-    """
-    accuracy = column(read_metrics(job.folder), "policy/accuracy")
-    tenth = max(1, len(accuracy) // 10)
-    summed = np.concatenate(([0.0], np.cumsum(accuracy)))
-    ends = np.arange(1, len(accuracy) + 1)
-    starts = np.maximum(0, ends - tenth)
-    return (summed[ends] - summed[starts]) / (ends - starts)
-
-
-def share_until(curve: np.ndarray, level: float) -> float | None:
-    """Share of the samples after which the curve reaches the level; None where it never does.
-
-    >>> share_until(np.array([0.1, 0.3, 0.2, 0.4]), 0.3)
-    0.5
-    """
-    above = np.flatnonzero(curve >= level - 1e-9)  # sums of floats
-    return float((above[0] + 1) / len(curve)) if len(above) else None
-
-
-def describe(job: Job, baseline: Job | None) -> dict[str, Any]:
-    """What the table needs of a run: scores, samples to the end of `baseline`'s curve, dead groups, KL."""
-    summary, metrics = json.loads((job.folder / "summary.json").read_text()), read_metrics(job.folder)
-    dead = {when: float(np.mean(column(metrics, f"dead_groups/{when}"))) for when in ("after", "pool", "update")}
+def describe(job: Job) -> dict[str, Any]:
+    """What the results keep of a run: scores, test curves, dead groups, KL, pass@16."""
+    run = Run(job.folder, json.loads((job.folder / "summary.json").read_text()))
+    dead = {when: float(np.mean(column(run.metrics, f"dead_groups/{when}"))) for when in ("after", "pool", "update")}
     alive = 1 - dead["pool"]
-    kl = column(metrics, f"kl/{POLICY}")[-max(1, len(metrics) // 10) :]
-    curve = training_curve(job)
+    kl = column(run.metrics, f"kl/{POLICY}")[-max(1, len(run.metrics) // 10) :]
+    passes = (run.passes or {"sets": {}})["sets"].get("id", {"pass_at_k": {}})["pass_at_k"]
     return {
         "cell": job.cell,
-        **{key: summary[key] for key in RUN_KEYS},
+        **{key: run.summary[key] for key in RUN_KEYS},
         # of the groups that some selection could have kept alive, the share that taught nothing
         "dead_avoidable": (dead["update"] - dead["pool"]) / alive if alive > 0 else 0.0,
         "kl_end": float(np.nanmean(kl)),
-        "train_accuracy_end": float(curve[-1]),
-        "samples_to_baseline": share_until(curve, float(training_curve(baseline)[-1])) if baseline else None,
+        "curve": {name: curve_points(run, name) for name in ("id", "ood")},
+        "pass_16": passes[PASS]["mean"] if PASS in passes else None,
     }
 
 
-def table(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """One row per task and cell, means over the seeds; the columns are those of HEAD."""
+def samples(jobs: Sequence[Job], baseline: Sequence[Job], name: str) -> str:
+    """Say at which share of the baseline's prompts the mean curve of these runs has its final score."""
+    runs, grpo = (read_runs([job.folder for job in some]) if some else [] for some in (jobs, baseline))
+    found = passing_share(runs, grpo, name)
+    if found is None:
+        return ""
+    return "never" if found["share"] is None else f"{100 * found['share']:.0f} %"
+
+
+def table(jobs: Sequence[Job], runs: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """One row per task and cell, columns as in HEAD, means over the seeds. `runs` describe `jobs` in order."""
     rows = []
-    for task, cell in dict.fromkeys((run["task"], run["cell"]) for run in runs):
-        group = [run for run in runs if (run["task"], run["cell"]) == (task, cell)]
-        reached = [run["samples_to_baseline"] for run in group if run["samples_to_baseline"] is not None]
-        samples = f"{100 * fmean(reached):.0f} %" if reached else "never"
+    for task, cell in dict.fromkeys((job.task, job.cell) for job in jobs):
+        mine = [job for job in jobs if (job.task, job.cell) == (task, cell)]
+        group = [run for job, run in zip(jobs, runs, strict=True) if job in mine]
+        seeds = {job.seed for job in mine}
+        grpo = [job for job in jobs if (job.task, job.cell) == (task, "grpo") and job.seed in seeds]
         external = [fmean(1 - run["kept_share"][end][POLICY] for run in group) for end in ("start", "end")]
+        passes = [run["pass_16"] for run in group if run["pass_16"] is not None]
         rows.append(
             [
                 *(get_task(task).title, cell, str(len(group))),
                 *(percent([run["final"][name]["accuracy"] for run in group]) for name in ("id", "ood")),
-                samples + (f" ({len(reached)} of {len(group)})" if 0 < len(reached) < len(group) else ""),
+                *(samples(mine, grpo, name) for name in ("id", "ood")),
+                f"{100 * fmean(passes):.1f}" if passes else "",
                 f"{100 * fmean(run['dead_avoidable'] for run in group):.0f} %",
                 " → ".join(f"{100 * share:.0f} %" for share in external),
                 f"{fmean(run['kl_end'] for run in group):.3f}",
@@ -128,15 +120,14 @@ def write_results(
     done = [job for job in jobs if job not in failed]
     if not done:
         return
-    baselines = {(job.task, job.seed): job for job in done if job.cell == "grpo"}
-    runs = [describe(job, baselines.get((job.task, job.seed))) for job in done]
+    runs = [describe(job) for job in done]
     leads = "; ".join(f"{cell} {lead:+.1f}" for cell, lead in ranking(runs))
     result = {
         "name": "Ablation",
         "note": NOTE + (f" Points over GRPO, mean of ID and OOD over all tasks and seeds: {leads}." if leads else ""),
         "image": f"images/{path.stem}.png",
         "head": HEAD,
-        "rows": table(runs),
+        "rows": table(done, runs),
         "command": command,
         "commit": ", ".join(sorted({run["commit"] for run in runs})),
         "hardware": hardware(),

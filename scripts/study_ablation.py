@@ -1,9 +1,9 @@
 """The ablation: which selection, baseline, weight and teachers pay, each cell a few overrides of a method's recipe.
 
-    make ablation                                         # results/ablation.json, about 3.5 hours on two cores
+    make ablation                                         # results/ablation.json
     python scripts/study_ablation.py --tasks clevr_math --seeds 0 --cells grpo ekipl max_variance
 
-Runs are those of scripts/study_learning.py: a stopped ablation goes on where it stood. Seeds are outermost, so that one
+Runs are those of scripts/study_learning.py, shared with the other studies. Seeds are outermost, so that an ablation
 that is stopped early has every cell. docs/RESULTS.md is made from the results by scripts/results_page.py.
 """
 
@@ -20,11 +20,13 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import study_learning as learning
-from ablation_results import write_results
+from ablation_results import PASS, write_results
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
 from open_r1.utils.names import unknown_name
 from study_learning import Job
+
+PASS_ROWS = 60  # rows that pass@16 is taken over, the first of the set
 
 
 class Cell(NamedTuple):
@@ -32,40 +34,41 @@ class Cell(NamedTuple):
 
     method: str
     overrides: str = ""
+    accuracy: float | None = None  # of every teacher, in place of the published ones
     seeds: int = 3  # of those asked for, the first so many; teachers' strength and peers are shown with one
     without: tuple[str, ...] = ()  # tasks that it cannot be had for
-
-
-def teachers(accuracy: float) -> str:
-    """Two teachers that are right this often on every question; failures go together, as hard questions make them."""
-    models = ", ".join(f"{{name: {name}, accuracy: {accuracy}, correlation: 0.5}}" for name in ("first", "second"))
-    return f"--external_models '[{models}]'"
 
 
 CELLS = {
     "grpo": Cell("grpo"),
     "ekipl": Cell("ekipl"),
     "ekipl, baseline pool": Cell("ekipl", "--advantage_baseline pool"),
-    "max_variance": Cell("ekipl", "--selection max_variance"),
-    "max_variance, baseline policy": Cell("ekipl", "--selection max_variance --advantage_baseline policy"),
-    "max_variance, max_external 4": Cell("ekipl", "--selection max_variance --max_external 4"),
-    "max_variance, luffy": Cell("ekipl", "--selection max_variance --external_weight luffy"),
+    "max_variance": Cell("ekipl_plus"),
+    "max_variance, baseline policy": Cell("ekipl_plus", "--advantage_baseline policy"),
+    "max_variance, max_external 4": Cell("ekipl_plus", "--max_external 4"),
+    "max_variance, luffy": Cell("ekipl_plus", "--external_weight luffy"),
     # scripted teachers do not know their log-probs on spatial rows
-    "max_variance, snis": Cell("ekipl", "--selection max_variance --external_weight snis", without=("trance",)),
+    "max_variance, snis": Cell("ekipl_plus", "--external_weight snis", without=("trance",)),
     "peer: luffy": Cell("luffy", seeds=1),
     "peer: sft_term": Cell("sft_term", seeds=1),
     "peer: hpt": Cell("hpt", seeds=1),
-    "ekipl, teachers .3": Cell("ekipl", teachers(0.3), seeds=1),
-    "ekipl, teachers .9": Cell("ekipl", teachers(0.9), seeds=1),
-    "max_variance, teachers .3": Cell("ekipl", f"--selection max_variance {teachers(0.3)}", seeds=1),
-    "max_variance, teachers .9": Cell("ekipl", f"--selection max_variance {teachers(0.9)}", seeds=1),
+    "ekipl, teachers .3": Cell("ekipl", accuracy=0.3, seeds=1),
+    "ekipl, teachers .9": Cell("ekipl", accuracy=0.9, seeds=1),
+    "max_variance, teachers .3": Cell("ekipl_plus", accuracy=0.3, seeds=1),
+    "max_variance, teachers .9": Cell("ekipl_plus", accuracy=0.9, seeds=1),
 }
 
 
-def plan(name: str, tasks: Sequence[str], seeds: Sequence[int], cells: Sequence[str]) -> list[Job]:
+def words(cell: Cell, task: str) -> tuple[str, ...]:
+    """The overrides of a cell as launch.py takes them."""
+    told = () if cell.accuracy is None else learning.teachers(task, cell.accuracy)
+    return (*shlex.split(cell.overrides), *told)
+
+
+def plan(tasks: Sequence[str], seeds: Sequence[int], cells: Sequence[str]) -> list[Job]:
     """List the runs, seeds outermost."""
     return [
-        Job(name, task, CELLS[cell].method, seed, tuple(shlex.split(CELLS[cell].overrides)), cell)
+        Job(task, CELLS[cell].method, seed, words(CELLS[cell], task), cell)
         for k, seed in enumerate(seeds)
         for task in tasks
         for cell in cells
@@ -82,26 +85,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--deadline_s", type=float, default=1800.0, help="seconds after which a run counts as failed")
     parser.add_argument("--args", default="", help="passed on to every run; write --args='--key value'")
-    parser.add_argument("--name", default="ablation", help="results/<name>.json and runs/studies/<name>/")
+    parser.add_argument("--name", default="ablation", help="results/<name>.json")
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
-    words = sys.argv[1:] if argv is None else argv
     try:
         for cell in args.cells:
             if cell not in CELLS:
                 raise unknown_name("cell", cell, CELLS)
         extra = tuple(shlex.split(args.args))
-        planned = plan(args.name, args.tasks, args.seeds, args.cells)
+        planned = plan(args.tasks, args.seeds, args.cells)
         jobs = [replace(job, extra=job.extra + extra) for job in planned]
         failed = learning.make_runs(jobs, args.jobs, args.deadline_s)
-        command = shlex.join(["python", "scripts/study_ablation.py", *words])
+        first = [job for job in jobs if job.seed == args.seeds[0]]
+        problems = learning.evaluate_passes(first, int(PASS), PASS_ROWS, args.jobs, args.deadline_s)
+        command = shlex.join(["python", "scripts/study_ablation.py", *(sys.argv[1:] if argv is None else argv)])
         write_results(learning.RESULTS / f"{args.name}.json", command, jobs, failed, CELLS)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    for job, reason in failed.items():
-        print(f"{job.name} failed: {reason}; see {job.command.log}", file=sys.stderr)
-    return 1 if failed else 0
+    problems += [f"{job.cell} ({job.name}): {reason}; see {job.command.log}" for job, reason in failed.items()]
+    for line in problems:
+        print(f"failed: {line}", file=sys.stderr)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -3,15 +3,17 @@
     python scripts/study_learning.py                                  # results/learning.json
     python scripts/study_learning.py --name weak_teachers --args "--external_models[0].accuracy .3"
 
-Every run is `src/open_r1/launch.py` in a process of its own, one thread each. A stopped study goes on where it stood: a
-run that has its summary.json and was made from the same recipe is not made again. Nothing is deleted: a run that was
-cut, or made from another recipe, is put aside as <folder>.old1, .old2, ...
+Every run is `src/open_r1/launch.py` in a process of its own, one thread each. Runs lie in runs/studies/ under a name
+made of what they are, so all studies (this one, scripts/reproduce.py, scripts/study_ablation.py) share them: a run that
+has its summary.json and was made from the same recipe is not made again, by whichever study. So a stopped study also
+goes on where it stood. Nothing is deleted: a run that was cut, or made from another recipe, is put aside as
+<folder>.old1, .old2, ...
 """
 
 import argparse
 import datetime
+import hashlib
 import json
-import re
 import shlex
 import signal
 import statistics
@@ -29,43 +31,52 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from open_r1.recipe import merge_recipe, parse_overrides, read_yaml
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
-from open_r1.utils.processes import Command, run_side_by_side
+from open_r1.utils.processes import Command, hold, run_side_by_side
 from open_r1.utils.provenance import hardware, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCHER = ROOT / "src/open_r1/launch.py"
 RUNS = ROOT / "runs/studies"
 RESULTS = ROOT / "results"
+CURVE = (
+    "--curve_every",
+    "10",
+)  # every run of a study has a curve of its test scores; of 80 steps 7 points between the ends
 FROM_LAUNCH = {"argv", "output_dir"}  # keys that launch.py adds to the recipe it writes
 RUN_KEYS = ("task", "method", "seed", "base", "final", "dead_groups", "kept_share", "seconds", "peak_rss_mib")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a study; `extra` are words passed on to launch.py, `cell` what they make of the method, in a word."""
+    """One run; `extra` are words passed on to launch.py, `cell` what they make of the method, for people."""
 
-    study: str
     task: str
     method: str
     seed: int
-    extra: tuple[str, ...]
+    extra: tuple[str, ...] = ()
     cell: str = ""
 
     @property
     def name(self) -> str:
-        """What the run is called in messages and paths."""
-        return f"{self.task}-{re.sub('[^a-z0-9]+', '_', self.cell) or self.method}-s{self.seed}"
+        """What the run is called in messages and paths: task, method, a digest of the further words, seed."""
+        digest = hashlib.sha256(shlex.join(self.extra).encode()).hexdigest()[:6]
+        return "-".join([self.task, self.method, *([digest] if self.extra else []), f"s{self.seed}"])
 
     @property
     def folder(self) -> Path:
         """The run's folder."""
-        return RUNS / self.study / self.name
+        return RUNS / self.name
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The overrides of the method's recipe, as launch.py takes them."""
+        return (*CURVE, *self.extra)
 
     @property
     def command(self) -> Command:
         """The command line that makes the run."""
         choice = ["--task", self.task, "--model", "tiny", "--method", self.method, "--seed", str(self.seed)]
-        words = (sys.executable, str(LAUNCHER), *choice, "--output_dir", str(self.folder), *self.extra)
+        words = (sys.executable, str(LAUNCHER), *choice, "--output_dir", str(self.folder), *self.words)
         return Command(words, self.folder.with_name(f"{self.name}.log"))
 
     def finished(self) -> bool:
@@ -73,7 +84,7 @@ class Job:
 
         Raises UserError where that recipe cannot be merged, so that a wrong name in --args shows before any training.
         """
-        wanted = merge_recipe(self.task, "tiny", self.method, [f"seed={self.seed}", *parse_overrides(self.extra)])
+        wanted = merge_recipe(self.task, "tiny", self.method, [f"seed={self.seed}", *parse_overrides(self.words)])
         if not (self.folder / "summary.json").is_file():
             return False
         made_from = read_yaml(self.folder / "recipe.yaml")
@@ -112,19 +123,54 @@ def table(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def make_runs(jobs: Sequence[Job], at_once: int, deadline_s: float) -> dict[Job, str]:
-    """Make the runs that are missing and return those that failed with the reason in one line."""
-    missing = {job.name: job for job in jobs if not job.finished()}
-    for job in missing.values():
-        job.put_aside()
-    commands = {name: job.command for name, job in missing.items()}
-    often_s = 1.0 if sys.stderr.isatty() else 60.0  # a log file gets a line a minute
-    done = len(jobs) - len(missing)
-    with tqdm(total=len(jobs), initial=done, desc=jobs[0].study, unit="run", mininterval=often_s, miniters=0) as bar:
-        failed = run_side_by_side(commands, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
+    """Make the runs that are missing and return those that failed with the reason in one line.
+
+    Raises UserError where another study is making runs: the two could make the same one.
+    """
+    RUNS.mkdir(parents=True, exist_ok=True)
+    with hold(RUNS / "study.lock"):
+        missing = {job.name: job for job in jobs if not job.finished()}
+        for job in missing.values():
+            job.put_aside()
+        commands = {name: job.command for name, job in missing.items()}
+        often_s = 1.0 if sys.stderr.isatty() else 60.0  # a log file gets a line a minute
+        done = len(jobs) - len(missing)
+        with tqdm(total=len(jobs), initial=done, desc="runs", unit="run", mininterval=often_s, miniters=0) as bar:
+            failed = run_side_by_side(commands, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
     for name, job in missing.items():
         if not (job.folder / "summary.json").is_file():
             failed.setdefault(name, "ended without a summary.json")
     return {missing[name]: reason for name, reason in failed.items()}
+
+
+def evaluate_passes(jobs: Sequence[Job], k: int, rows: int, at_once: int, deadline_s: float) -> list[str]:
+    """Have at least `k` replies to each of the first `rows` in-domain rows of every finished run, in its passk/.
+
+    Returns what failed, one line each.
+    """
+    commands = {}
+    for job in jobs:
+        scores = job.folder / "passk/scores.json"
+        there = scores.is_file() and str(k) in json.loads(scores.read_text())["sets"]["id"]["pass_at_k"]
+        if (job.folder / "summary.json").is_file() and not there:
+            words = [sys.executable, str(ROOT / "src/open_r1/evaluate.py"), "--task", job.task, "--split", "id"]
+            words += ["--model_path", str(job.folder), "--k", str(k), "--rows", str(rows)]
+            words += ["--output", str(job.folder / "passk")]
+            commands[job.name] = Command(tuple(words), job.folder.with_name(f"{job.name}.passk.log"))
+    often_s = 1.0 if sys.stderr.isatty() else 60.0
+    with tqdm(total=len(commands), desc=f"pass@{k}", unit="model", mininterval=often_s, miniters=0) as bar:
+        failed = run_side_by_side(commands, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
+    return [f"pass@k of {name}: {reason}; see {commands[name].log}" for name, reason in failed.items()]
+
+
+def teachers(task: str, accuracy: float) -> tuple[str, ...]:
+    """Words that give every external model of the task this accuracy on all questions, in place of the published ones.
+
+    Their failures go together by half, as hard questions make them.
+    """
+    names = [model["name"] for model in merge_recipe(task, "tiny", "ekipl")["external_models"]]
+    models = ", ".join(f"{{name: {name}, accuracy: {accuracy}, correlation: 0.5}}" for name in names)
+    return ("--external_models", f"[{models}]")
 
 
 def write_results(name: str, command: str, jobs: Sequence[Job], failed: Mapping[Job, str]) -> None:
@@ -154,11 +200,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--deadline_s", type=float, default=1800.0, help="seconds after which a run counts as failed")
     parser.add_argument("--args", default="", help="passed on to launch.py; write --args='--key value'")
-    parser.add_argument("--name", default="learning", help="results/<name>.json and runs/studies/<name>/")
+    parser.add_argument("--name", default="learning", help="results/<name>.json")
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
     jobs = [
-        Job(args.name, task, method, seed, tuple(shlex.split(args.args)))
+        Job(task, method, seed, tuple(shlex.split(args.args)))
         for seed in args.seeds  # seeds outermost: a study that is stopped early has every task and method
         for task in args.tasks
         for method in args.methods

@@ -65,12 +65,11 @@ def test_the_published_numbers_are_those_of_the_paper_s_own_averages():
 
 def test_ekipl_passes_grpo_s_final_score_after_a_quarter_of_its_prompts(make, tmp_path):
     make("grpo", 0, 0.4), make("ekipl", 0, 0.5, curve=[(80, 0.3), (160, 0.41), (320, 0.39)])
-    runs = read_runs([tmp_path / "runs"])
-    assert passing_share(runs, "clevr_math", "id") == {
-        **{"task": "clevr_math", "set": "id", "grpo": 0.4, "prompts": 160.0, "share": 0.25}
-    }
+    ekipl, grpo = read_runs([tmp_path / "runs"])
+    assert passing_share([ekipl], [grpo], "id") == {"level": 0.4, "prompts": 160.0, "share": 0.25}
+    assert passing_share([grpo], [ekipl], "id") is None  # without a curve nothing is said
     make("grpo", 0, 0.9)
-    assert passing_share(read_runs([tmp_path / "runs"]), "clevr_math", "id")["share"] is None
+    assert passing_share([ekipl], read_runs([tmp_path / "runs"])[1:], "id")["share"] is None
 
 
 def test_a_report_has_its_table_and_every_figure_twice(make, tmp_path, capsys):
@@ -90,7 +89,10 @@ def test_a_report_has_its_table_and_every_figure_twice(make, tmp_path, capsys):
             grey = picture.convert("L")
             assert len(grey.getcolors(256)) > 20 and grey.getextrema()[1] == 255
     text = (out / "report.md").read_text()
-    assert "![Figure 5: pass@k](figure5.png)" in text and "| Visual counting | ID | 40.0 | 640 | 100 % |" in text
+    assert (
+        "![Figure 5: pass@k](figure5.png)" in text
+        and "| Visual counting | Vision-EKIPL | ID | 40.0 | 640 | 100 % |" in text
+    )
     assert "left out" not in capsys.readouterr().out
 
 

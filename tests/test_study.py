@@ -96,7 +96,7 @@ def test_a_study_keeps_every_run_and_their_spread(study, tmp_path):
 def test_a_study_goes_on_where_it_stood_and_repeats_what_has_another_recipe(study, tmp_path):
     words = ("--methods", "grpo", "--name", "s", "--seeds", "0", "1")
     assert study(*words[:-1]) == 0
-    runs = tmp_path / "runs/s"
+    runs = tmp_path / "runs"
     (runs / "trance-grpo-s1").mkdir()  # a run that was cut
     assert study(*words) == 0
     assert made(tmp_path) == ["trance-grpo-s0", "trance-grpo-s1"]
@@ -105,6 +105,18 @@ def test_a_study_goes_on_where_it_stood_and_repeats_what_has_another_recipe(stud
     assert study(*words) == 0
     assert made(tmp_path) == ["trance-grpo-s0", "trance-grpo-s1", "trance-grpo-s0"]
     assert {path.name for path in runs.glob("*.old*")} == {"trance-grpo-s0.old1", "trance-grpo-s1.old1"}
+
+
+def test_two_studies_share_their_runs_and_never_mistake_one_for_another(study, tmp_path, capsys):
+    assert study("--seeds", "0", "--name", "a") == 0
+    assert study("--methods", "ekipl", "--seeds", "0", "1", "--name", "b") == 0
+    assert sorted(made(tmp_path)) == ["trance-ekipl-s0", "trance-ekipl-s1", "trance-grpo-s0"]
+    assert study("--methods", "ekipl", "--seeds", "0", "--name", "c", "--args=--min_p 0.5") == 0
+    other = made(tmp_path)[-1]
+    assert len(made(tmp_path)) == 4 and other not in made(tmp_path)[:-1] and other.startswith("trance-ekipl-")
+    with learning.hold(tmp_path / "runs/study.lock"):  # a study that is going on
+        assert study("--seeds", "2", "--name", "d") == 2
+    assert "is held by a run that is going on" in capsys.readouterr().err
 
 
 def test_a_failed_run_is_named_and_the_others_are_kept(study, tmp_path, capsys):
@@ -124,34 +136,43 @@ def test_a_wrong_setting_stops_a_study_before_any_run(study, tmp_path, capsys):
 
 
 def test_every_cell_of_the_ablation_is_a_recipe_that_can_be_meant():
-    jobs = ablation.plan("ablation", ["clevr_math", "geomath", "trance"], [0, 1, 2], list(ablation.CELLS))
+    jobs = ablation.plan(["clevr_math", "geomath", "trance"], [0, 1, 2], list(ablation.CELLS))
     assert len({job.name for job in jobs}) == len(jobs) and {job.seed for job in jobs[:1]} == {0}
     for job in jobs:
-        overrides = parse_overrides(job.extra)
+        overrides = parse_overrides(job.words)
         check_recipe(merge_recipe(job.task, "tiny", job.method, overrides))
     per_seed = [sum(job.seed == seed for job in jobs) for seed in (0, 1, 2)]
     assert per_seed == [15 * 3 - 1, 8 * 3 - 1, 8 * 3 - 1]  # snis not on the spatial task; seven cells with one seed
 
 
 def test_an_ablation_says_when_grpo_s_end_was_reached_and_which_dead_groups_were_avoidable(study, tmp_path):
-    runs = tmp_path / "runs/a"
     for cell, accuracy in (("grpo", [0.1, 0.2, 0.2, 0.3]), ("ekipl", [0.2, 0.3, 0.5, 0.5])):
-        folder = runs / f"trance-{cell}-s0"
-        folder.mkdir(parents=True)
+        folder = tmp_path / f"runs/trance-{cell}-s0"
+        (folder / "passk").mkdir(parents=True)
         dead = {"dead_groups/after": 0.6, "dead_groups/update": 0.6, "dead_groups/pool": 0.5}
-        lines = [{"policy/accuracy": a, "kl/policy": 0.01, **dead} for a in accuracy]
+        lines = [{"prompts": 8 * i, "kl/policy": 0.01, **dead} for i in range(4)]
         (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
-        (folder / "summary.json").write_text(json.dumps(summary(cell, 0)))
-    jobs = ablation.plan("a", ["trance"], [0], ["grpo", "ekipl"])
+        points = [
+            {"prompts": 10 * i, "sets": {"id": {"accuracy": a}, "ood": {"accuracy": 0.2}}}
+            for i, a in enumerate(accuracy, 1)
+        ]
+        (folder / "curve.jsonl").write_text("\n".join(map(json.dumps, points)))
+        (folder / "passk/scores.json").write_text(
+            '{"sets": {"id": {"pass_at_k": {"16": {"mean": 0.625, "stderr": 0}}}}}'
+        )
+        (folder / "summary.json").write_text(json.dumps(summary(cell, 0) | {"prompts": 80}))
+    jobs = ablation.plan(["trance"], [0], ["grpo", "ekipl"])
     measures.write_results(tmp_path / "results/a.json", "c", jobs, {}, ablation.CELLS)
     result = json.loads((tmp_path / "results/a.json").read_text())
-    grpo, ekipl = result["runs"]
-    assert (grpo["samples_to_baseline"], ekipl["samples_to_baseline"]) == (1.0, 0.5)  # .3 at step 4, at step 2
+    grpo, ekipl = result["rows"]
+    # GRPO ends at .3 in both sets: in domain EKIPL has it at 20 of 80 prompts, out of domain at its end
+    assert grpo[5:8] == ["50 %", "100 %", "62.5"] and ekipl[5:8] == ["25 %", "100 %", "62.5"]
+    ekipl = result["runs"][1]
     assert ekipl["dead_avoidable"] == pytest.approx(0.2) and ekipl["kl_end"] == pytest.approx(0.01)
     assert "ekipl +5.0; grpo +0.0" in result["note"]
     text = page.page(tmp_path / "results")
-    row = "| Spatial transformation | ekipl | 1 | 35.0 (35.0 to 35.0) | 35.0 (35.0 to 35.0) | 50 % | 20 % |"
-    assert row in text and "![Ablation](images/a.png)" in text
+    assert "| ekipl | 1 | 35.0 (35.0 to 35.0) | 35.0 (35.0 to 35.0) | 25 % | 100 % | 62.5 | 20 % |" in text
+    assert "![Ablation](images/a.png)" in text
     assert (tmp_path / "docs/images/a.png").read_bytes().startswith(b"\x89PNG")
 
 

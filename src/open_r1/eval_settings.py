@@ -21,9 +21,9 @@ from open_r1.utils.provenance import ROOT, write_json
 
 BACKENDS = ("hf", "vllm", "api")
 SPLITS = ("id", "ood", "all")
-# What makes replies other replies; a folder holds those of one set of these.
+# What makes replies other replies; a folder holds those of one set of these, of any k: more can be added later.
 IDENTITY = (
-    *("task", "model_path", "backend", "prompt_kind", "eval_setting", "k", "temperature", "eval_top_p", "eval_top_k"),
+    *("task", "model_path", "backend", "prompt_kind", "eval_setting", "temperature", "eval_top_p", "eval_top_k"),
     *("eval_max_completion_length", "max_pixels", "data_path", "data_size", "num_train_rows", "num_test_rows", "seed"),
     *("external_models", "rows"),
 )

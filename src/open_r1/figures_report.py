@@ -17,6 +17,7 @@ from open_r1.tasks import get_task
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 SETS = {"id": "in domain", "ood": "out of domain"}
+COMPARED = ("grpo", "reason_rft", "ekipl", "ekipl_plus")  # in figure 3: those trained by reinforcement
 
 
 def _look(method: str) -> dict:
@@ -61,7 +62,7 @@ def draw_samples(runs: Sequence[Run], folder: Path) -> list[Path]:
     figure, axes = _panels(2, len(tasks), "Accuracy against training prompts (band: standard deviation over seeds)")
     for column_, task in enumerate(tasks):
         for ax, (name, where) in zip(axes[:, column_], SETS.items(), strict=True):
-            for method in METHODS:
+            for method in COMPARED:
                 if group := [run for run in of(runs, task, method) if run.curve]:
                     prompts, mean, spread = mean_curve(group, name)
                     look = _look(method)

@@ -10,7 +10,8 @@ COLUMNS = (
     ("trance", "ood_left", "TRANCE-L"),
     ("trance", "ood_right", "TRANCE-R"),
 )
-# What a method is called in the table and in figures, in the table's order; the paper prints no row for the last one.
+# What a method is called in the table and in figures, in the table's order; the paper prints no row for the last
+# two, and the last is not its rule but ours.
 METHODS = {
     "zero_shot": "Zero-shot",
     "ans_sft": "ANS-SFT",
@@ -19,6 +20,7 @@ METHODS = {
     "reason_rft": "Reason-RFT",
     "ekipl": "Vision-EKIPL",
     "cot_sft_ekipl": "CoT-SFT + Vision-EKIPL",
+    "ekipl_plus": "Vision-EKIPL+ (max-variance)",
 }
 OTHER_MODELS = {
     "GPT-4o-2024-08-06": (68.10, 34.31, 50.18, 43.49, 42.55, 28.67, 29.76),

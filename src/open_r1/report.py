@@ -1,6 +1,6 @@
 """Report entry (`make report RUNS=...`): Table 1 beside the paper's numbers, and figures 3, 4 and 5.
 
-    python src/open_r1/report.py runs/studies/reproduce [--output reports/today]
+    python src/open_r1/report.py runs/<run> runs/<run> ... [--output reports/today]
 
 It reads finished runs, one or a folder of them at a time: summary.json, metrics.jsonl, curve.jsonl (`curve_every`), and
 passk/scores.json (`make eval MODEL_PATH=RUN K=64 SPLIT=id OUTPUT=RUN/passk`). A figure that lacks its data is left out
@@ -17,7 +17,8 @@ if not __package__:  # run as a script
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from open_r1.figures_report import draw_passes, draw_samples, draw_sources, draw_teachers
-from open_r1.report_data import Run, passing_share, read_runs, table, tasks_of
+from open_r1.published import METHODS
+from open_r1.report_data import Run, of, passing_share, read_runs, table, tasks_of
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
 from open_r1.utils.markdown import markdown
@@ -38,15 +39,17 @@ def write_table(runs: Sequence[Run], folder: Path) -> str:
 
 
 def passing_table(runs: Sequence[Run]) -> str:
-    """Say at which share of GRPO's prompts EKIPL reaches GRPO's final score, the claim of the paper's figure 3."""
+    """Say at which share of GRPO's prompts its final score is reached with external models (the paper's figure 3)."""
     rows = []
     for task in tasks_of(runs):
-        for name in ("id", "ood"):
-            if (found := passing_share(runs, task, name)) is not None:
-                share = "not reached" if found["share"] is None else f"{100 * found['share']:.0f} %"
-                prompts = "" if found["prompts"] is None else f"{found['prompts']:.0f}"
-                rows.append([get_task(task).title, name.upper(), f"{100 * found['grpo']:.1f}", prompts, share])
-    return markdown(["task", "set", "GRPO's final score", "prompts of EKIPL", "share of GRPO's prompts"], rows)
+        for method in ("ekipl", "ekipl_plus"):
+            for name in ("id", "ood"):
+                if (found := passing_share(of(runs, task, method), of(runs, task, "grpo"), name)) is not None:
+                    share, prompts = found["share"], found["prompts"]
+                    told = ["not reached"] * 2 if share is None else [f"{prompts:.0f}", f"{100 * share:.0f} %"]
+                    level = f"{100 * (found['level'] or 0):.1f}"
+                    rows.append([get_task(task).title, METHODS[method], name.upper(), level, *told])
+    return markdown(["task", "method", "set", "GRPO's final score", "prompts", "share of GRPO's prompts"], rows)
 
 
 def write_report(runs: Sequence[Run], folder: Path, teachers: Mapping[str, Sequence[Run]] | None = None) -> list[str]:
@@ -68,7 +71,7 @@ def write_report(runs: Sequence[Run], folder: Path, teachers: Mapping[str, Seque
         else:
             text.append(f"## {title}\n\n![{title}]({picture.name})\n")
             if draw is draw_samples:
-                text.append(f"Where EKIPL's mean curve first reaches GRPO's final score:\n\n{passing_table(runs)}")
+                text.append(f"Where a mean curve first reaches GRPO's final score:\n\n{passing_table(runs)}")
     if teachers:
         picture, _ = draw_teachers({"published": runs, **teachers}, runs, folder)
         text.append(f"## External models of different accuracy\n\n![Accuracy by teachers]({picture.name})\n")

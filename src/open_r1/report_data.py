@@ -148,14 +148,18 @@ def mean_curve(group: Sequence[Run], name: str) -> tuple[np.ndarray, np.ndarray,
     return np.array(prompts, dtype=float), values_RS.mean(axis=0), values_RS.std(axis=0)
 
 
-def passing_share(runs: Sequence[Run], task: str, name: str) -> dict[str, Any] | None:
-    """Where EKIPL's mean curve first reaches GRPO's final score: {"grpo", "prompts", "share"}; None for nowhere."""
-    ours, baseline = of(runs, task, "ekipl"), of(runs, task, "grpo")
-    if not ours or not baseline:
+def passing_share(group: Sequence[Run], baseline: Sequence[Run], name: str) -> dict[str, float | None] | None:
+    """Where the mean curve of `group` first reaches the final score of `baseline`, on one test set.
+
+    Returns:
+        `level`, the final score; `prompts` of the group until it is reached and their `share` of the baseline's, both
+        None where it never is. None where either has no run, or the group no curve.
+    """
+    if not group or not baseline or not all(run.curve for run in group):
         return None
-    line = statistics.fmean(run.summary["final"][name]["accuracy"] for run in baseline)
+    level = statistics.fmean(run.summary["final"][name]["accuracy"] for run in baseline)
     total = statistics.fmean(run.summary["prompts"] for run in baseline)
-    prompts_S, mean_S, _ = mean_curve(ours, name)
-    at = prompts_S[mean_S >= line]
+    prompts_S, mean_S, _ = mean_curve(group, name)
+    at = prompts_S[mean_S >= level - 1e-9]  # means of floats
     prompts = float(at[0]) if at.size else None
-    return {"task": task, "set": name, "grpo": line, "prompts": prompts, "share": prompts and prompts / total}
+    return {"level": level, "prompts": prompts, "share": None if prompts is None else prompts / total}
