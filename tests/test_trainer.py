@@ -13,13 +13,14 @@ from open_r1.asking import ASKING, Asking, Teachers
 from open_r1.external import ExternalPool, StoredProvider, open_store
 from open_r1.external.provider import Request
 from open_r1.external.store import Prompt
+from open_r1.groups import Generated, Groups
 from open_r1.metrics import JsonLinesCallback
 from open_r1.prompts import to_dataset
 from open_r1.replies import format_reply
 from open_r1.rows import load_rows
 from open_r1.schema import Candidate, Failure, Reply, Row, Score, UserError
 from open_r1.tasks import get_task
-from open_r1.trainer import EKIPLTrainer, Generated, reward_functions
+from open_r1.trainer import EKIPLTrainer, reward_functions
 from open_r1.utils.loading import load_policy
 from open_r1.weights import Weighting, luffy_weights
 
@@ -341,14 +342,13 @@ def test_without_its_image_the_policy_gives_other_log_probs(tiny_folder, countin
         plain(trainer.model, *args, **(kwargs | {"pixel_values": None}))
 
 
-def test_external_rows_carry_no_sampling_log_prob(tiny_folder, counting_data, tmp_path):
+def test_external_rows_carry_no_sampling_log_prob():
     """None becomes ratio 1 in TRL; 0.0 would multiply the row's loss by exp(log pi), which is next to nothing."""
-    trainer = make_trainer(tiny_folder, counting_data, tmp_path, [Teacher(None)], N=4)
     pool = [candidate("policy", [5, 2])] * 4 + [candidate("teacher", [6, 7, 2])]
     generated = Generated(
         [[1]] * 4, [[5, 2]] * 4, None, [[{"role": "assistant", "content": "p"}]] * 4, [[-0.5, -0.1]] * 4, {}, None, []
     )
-    repacked = trainer._repack([pool], [[0, 1, 2, 4]], generated)
+    repacked = Groups([pool], [[0, 1, 2, 4]], []).repack(generated)
     assert repacked.completion_ids == [[5, 2]] * 3 + [[6, 7, 2]]
     assert repacked.logprobs == [[-0.5, -0.1]] * 3 + [[None, None, None]]
 

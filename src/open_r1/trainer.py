@@ -14,7 +14,7 @@ to the last bit. An external row has no sampling log-probs and its ratio is 1: i
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,10 +25,10 @@ from open_r1.candidate_log import CandidateLog, describe_prompt
 from open_r1.candidates import external_candidates, policy_candidates
 from open_r1.checkpoints import WholeCheckpoints
 from open_r1.external.failures import Answers
+from open_r1.groups import Generated, Groups, Rule
 from open_r1.meeting import Meeting
 from open_r1.metrics import TokenMeans, step_metrics
 from open_r1.schema import POLICY, Candidate, Failure, Row, Score
-from open_r1.selection import SELECTIONS, baseline_advantages
 from open_r1.sharing import SharingTrainer
 from open_r1.weighting import count_unweighted, has_weight, weigh
 from open_r1.weights import Weighting
@@ -46,19 +46,6 @@ def reward_functions(grade: Grade) -> list[Callable[..., list[float]]]:
         return [grade(reply[0]["content"], true).accuracy for reply, true in zip(completions, answer, strict=True)]
 
     return [format_reward, accuracy_reward]
-
-
-class Generated(NamedTuple):
-    """What `GRPOTrainer._generate` returns, in its order; one entry per row of the batch in every list."""
-
-    prompt_ids: list[list[int]]
-    completion_ids: list[list[int]]
-    tool_mask: list | None
-    completions: list[list[dict[str, Any]]]  # one assistant turn each
-    logprobs: list[list[float | None]] | None  # of the sampling engine; None where it is transformers' generate
-    extra_fields: dict[str, Any]
-    images: list | None
-    tool_images: list
 
 
 class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
@@ -97,13 +84,11 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         self.teachers = teachers
         self.G = cast(int, self.num_generations)
         self.N = num_policy_samples or self.G
-        self.select = SELECTIONS[selection]
-        self.max_external, self.advantage_baseline, self.weighting = max_external, advantage_baseline, weighting
+        self.rule = Rule(selection, max_external, advantage_baseline, scaled=self.scale_rewards != "none")
+        self.weighting = weighting
         self.sources = [POLICY, *(teachers.pool.names if teachers else ())]
         self._batch_rows: list[Row] = []  # rows of the batch that is being generated, G in a row per prompt
-        self._pools: list[list[Candidate]] = []  # its K candidates per prompt
-        self._kept_PG: list[Any] = []  # indices into each pool of the G that are trained on
-        self._advantages_PG: list[Any] = []  # their advantages against `advantage_baseline`
+        self._groups = Groups([], [], [])  # what they were answered, and what of it is trained on
         self.candidate_log = candidate_log
         self._token_means = TokenMeans(self.sources)
         self._meeting = Meeting(self.args.ddp_timeout)
@@ -116,9 +101,8 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         self._batch_rows = [self.rows[row["id"]] for row in inputs] if self._training else []
         output = super()._generate_and_score_completions(inputs)
         if self._training:
-            device, groups = output["advantages"].device, zip(self._pools, self._kept_PG, strict=True)
-            kept = [pool[k] for pool, kept_G in groups for k in kept_G]
-            output["source"] = torch.tensor([self.sources.index(c.source) for c in kept], device=device)
+            sources = [self.sources.index(candidate.source) for candidate in self._groups.kept]
+            output["source"] = torch.tensor(sources, device=output["advantages"].device)
             output["advantages"] = self._advantages(output["advantages"])
             self._log_candidates(output["advantages"])
             if self.weighting.kind != "uncorrected":
@@ -127,17 +111,17 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
 
     def _advantages(self, advantages_B: torch.Tensor) -> torch.Tensor:
         """Take TRL's advantages where they are those of the method, else the ones against another baseline."""
-        if self.advantage_baseline != "kept":
-            return torch.as_tensor(np.concatenate(self._advantages_PG)).to(advantages_B)
+        if self.rule.baseline != "kept":
+            return torch.as_tensor(np.concatenate(self._groups.advantages_PG)).to(advantages_B)
         if self.teachers is None:
             return advantages_B
         # The mean of equal floats can differ from them by an ulp, and 1e-8 / (0 + 1e-4) is not zero.
-        dead_P = torch.tensor([not advantages_G.any() for advantages_G in self._advantages_PG])
-        return advantages_B.masked_fill(dead_P.repeat_interleave(self.G).to(advantages_B.device), 0.0)
+        dead_B = torch.tensor(self._groups.dead_P).repeat_interleave(self.G)
+        return advantages_B.masked_fill(dead_B.to(advantages_B.device), 0.0)
 
     def _weigh(self, batch: dict[str, Any]) -> torch.Tensor:
         """Weigh the external candidates' advantages by the policy before its update: (B, 1) or (B, T)."""
-        mask_BT, groups = batch["completion_mask"], (self._pools, self._kept_PG)
+        mask_BT, groups = batch["completion_mask"], (self._groups.pools, self._groups.kept_PG)
         weighted, metrics = weigh(
             self.weighting, batch["advantages"], lambda: self._sampling_logps(batch), mask_BT, *groups
         )
@@ -163,7 +147,8 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         if self.candidate_log is None or not self.candidate_log.due(step):
             return
         advantages_PG = advantages.view(-1, self.G).tolist()
-        prompts = zip(self._batch_rows[:: self.G], self._pools, self._kept_PG, advantages_PG, strict=True)
+        groups = self._groups
+        prompts = zip(self._batch_rows[:: self.G], groups.pools, groups.kept_PG, advantages_PG, strict=True)
         lines = (describe_prompt(step, *prompt) for prompt in prompts)
         self.candidate_log.write(lines, self.callback_handler.callbacks)
 
@@ -190,23 +175,15 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
             for own, row, answers in zip(own_PN, rows_P, gathered.answers, strict=True)
         ]
 
-        rewards_PK = [[c.score.reward for c in pool] for pool in pools]
-        external_PK = [[c.external for c in pool] for pool in pools]
-        kept_PG = [self.select(r, e, G, self.max_external) for r, e in zip(rewards_PK, external_PK, strict=True)]
-        self._pools, self._kept_PG = pools, kept_PG
-        scaled = self.scale_rewards != "none"
-        self._advantages_PG = [
-            baseline_advantages(self.advantage_baseline, *group, scaled)
-            for group in zip(rewards_PK, external_PK, kept_PG, strict=True)
-        ]
+        self._groups = groups = Groups.choose(pools, G, self.rule)
         for name, count in count_unweighted(self.weighting, gathered.answers, pools).items():
             self._log_metric(f"external/{name}/unweighted", count)
-        metrics = step_metrics(pools, kept_PG, self.sources, gathered.failures, gathered.wait_s)
+        metrics = step_metrics(pools, groups.kept_PG, self.sources, gathered.failures, gathered.wait_s)
         for name, value in (metrics | (self.teachers.usage() if self.teachers else {})).items():
             self._log_metric(name, value)  # TRL averages it over processes and logging steps
-        self._log_metric("dead_groups/update", float(np.mean([not a.any() for a in self._advantages_PG])))
+        self._log_metric("dead_groups/update", float(np.mean(groups.dead_P)))
         self._meeting.wait(f"candidates of step {self.state.global_step + 1}")
-        return self._repack(pools, kept_PG, generated)
+        return groups.repack(generated)
 
     def _log_metric(self, name: str, value: float) -> None:
         """Log a metric of this process's prompts; TRL takes the mean over processes, and one NaN would make it NaN."""
@@ -215,31 +192,6 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         else:
             counted = self.accelerator.num_processes if name.endswith("/failures") else 1  # a sum, not a mean
             super()._log_metric(name, value * counted)
-
-    def _repack(self, pools: list[list[Candidate]], kept_PG: list[Any], generated: Generated) -> Generated:
-        """Put the kept candidates where TRL expects its own completions: G in a row per prompt."""
-        G, N, logprobs = self.G, self.N, generated.logprobs
-        out_ids, out_texts, out_logprobs = [], [], []
-        for p, (pool, kept) in enumerate(zip(pools, kept_PG, strict=True)):
-            for k in kept:
-                candidate = pool[k]
-                own = not candidate.external  # the pool begins with the policy's N, in TRL's order
-                out_ids.append(generated.completion_ids[p * N + k] if own else list(candidate.token_ids))
-                told = [{"role": "assistant", "content": candidate.text}]
-                out_texts.append(generated.completions[p * N + k] if own else told)
-                if logprobs is not None:  # None, not 0.0: TRL reads None as "unknown" and takes the ratio as 1
-                    out_logprobs.append(logprobs[p * N + k] if own else [None] * len(candidate.token_ids))
-
-        def per_row(values: list | None) -> list | None:
-            return None if values is None else [values[p * N] for p in range(len(pools)) for _ in range(G)]
-
-        return generated._replace(
-            prompt_ids=per_row(generated.prompt_ids),
-            completion_ids=out_ids,
-            completions=out_texts,
-            logprobs=None if logprobs is None else out_logprobs,
-            images=per_row(generated.images),
-        )
 
     @property
     def _generations_left(self) -> int:
