@@ -102,6 +102,14 @@ def test_the_paper_s_hyper_parameters_are_in_the_recipes(model):
         )  # 2 prompts on each of 8 GPUs x 8 candidates = 128 completions a step
 
 
+def test_replies_bought_earlier_are_a_recipe_laid_over_that_of_the_models_which_gave_them():
+    recipe = merge_recipe("trance", "2b", "ekipl", teachers="gpt-4o-gemini,bought")
+    assert [model["name"] for model in recipe["external_models"]] == ["gpt-4o", "gemini-2.5-pro"]
+    assert recipe["store_read_only"] is True and recipe["external_deadline_s"] == 120
+    with pytest.raises(UserError, match="did you mean 'bought'"):
+        merge_recipe("trance", "2b", "ekipl", teachers="gpt-4o-gemini,bougt")
+
+
 def test_teachers_are_as_good_as_the_paper_reports():
     published = {"clevr_math": [0.681, 0.618], "geomath": [0.5018, 0.5012], "trance": [0.4255, 0.2622]}
     for task, model in CASES:

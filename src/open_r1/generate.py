@@ -89,7 +89,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--task", default="clevr_math", help="clevr_math, geomath or trance")
     parser.add_argument("--model", default="tiny", help="whose recipe: tiny, 2b or 7b")
-    parser.add_argument("--teachers", default="", help="a file in recipes/teachers (default: the task's own, scripted)")
+    parser.add_argument(
+        "--teachers", default="", help="files in recipes/teachers, by commas (default: the task's scripted)"
+    )
     parser.add_argument("--models", default="", help="names of the recipe's external models, a comma between; all")
     parser.add_argument("--rows", type=int, help="the first so many training rows; all")
     parser.add_argument("--budget", type=float, help="dollars that the store's ledger may reach")

@@ -41,7 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--task", default="clevr_math", help="clevr_math, geomath or trance")
     parser.add_argument("--model", default="tiny", help="tiny, 2b or 7b")
     parser.add_argument("--method", default="ekipl", help="a file in recipes/methods")
-    parser.add_argument("--teachers", default="", help="a file in recipes/teachers (default: the task's own, scripted)")
+    parser.add_argument(
+        "--teachers", default="", help="files in recipes/teachers, by commas (default: the task's scripted)"
+    )
     parser.add_argument("--output_dir", default="", help="the run's folder (default: runs/<time>-<what>)")
     parser.add_argument("--num_processes", type=int, default=0, help="in all; default: one per visible GPU")
     parser.add_argument("--num_machines", type=int, default=1, help="nodes that train together (slurm/train.slurm)")

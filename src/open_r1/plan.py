@@ -139,7 +139,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--task", default="clevr_math", help="clevr_math, geomath or trance")
     parser.add_argument("--model", default="tiny", help="tiny, 2b or 7b")
     parser.add_argument("--method", default="ekipl", help="a file in recipes/methods")
-    parser.add_argument("--teachers", default="", help="a file in recipes/teachers (default: scripted)")
+    parser.add_argument("--teachers", default="", help="files in recipes/teachers, by commas (default: scripted)")
     parser.add_argument("--gpus", type=int, default=8, help="how many GPUs (or CPU processes)")
     parser.add_argument("--mem", type=float, default=80, help="memory of each in GiB")
     parser.add_argument("--table", action="store_true", help="print the table of docs/HARDWARE.md")

@@ -120,7 +120,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def merge_recipe(
     task: str, model: str, method: str, overrides: Sequence[str] = (), teachers: str = ""
 ) -> dict[str, Any]:
-    """Merge the recipe of (task, model), that of other teachers, the method's, and overrides "key=value"; later wins.
+    """Merge the recipe of (task, model), those of other teachers, the method's, and overrides "key=value"; later wins.
+
+    `teachers` names files of recipes/teachers, separated by commas.
 
     Returns:
         Plain values by key, interpolations resolved. Keys are known to be valid; values are not checked here.
@@ -132,14 +134,13 @@ def merge_recipe(
         ("task", task, [path.name for path in (RECIPES / "tasks").iterdir()]),
         ("model", model, MODELS),
         ("method", method, recipe_names("methods")),
-        ("teachers", teachers, ["", *recipe_names(TEACHERS)]),
+        *(("teachers", name, recipe_names(TEACHERS)) for name in teachers.split(",") if teachers),
     ):
         if name not in valid:
-            raise unknown_name(what, name, filter(None, valid))
-    layers, paths = [], [RECIPES / "tasks" / task / f"{model}.yaml", RECIPES / "methods" / f"{method}.yaml"]
-    if teachers:
-        paths.insert(1, RECIPES / TEACHERS / f"{teachers}.yaml")
-    for path in paths:
+            raise unknown_name(what, name, valid)
+    layers, paths = [], [RECIPES / "tasks" / task / f"{model}.yaml"]
+    paths += [RECIPES / TEACHERS / f"{name}.yaml" for name in teachers.split(",") if teachers]
+    for path in [*paths, RECIPES / "methods" / f"{method}.yaml"]:
         layers.append(read_yaml(path))
         check_keys([key for key in layers[-1] if key not in FOR_METHODS], str(path))
     try:
