@@ -15,6 +15,7 @@ from open_r1.tasks import get_task
 
 BASE = "base"  # set of the base policy's pre-training: mixed procedures, some pictures from out of domain
 BASE_OOD_EVERY = 5  # every fifth base row: a pre-trained model has seen other domains, though it was not trained there
+EXERCISE_EVERY = 2  # every second base row asks the exercise, in the tasks that have one
 PAIR = ("init", "fin")  # what the names of a row's two pictures end in
 
 
@@ -55,7 +56,7 @@ def make_row(job: Job) -> dict:
     """Save the job's pictures below `job.images` and return its JSON row in the Reason-RFT-CoT layout.
 
     Training rows have the right reasoning as `cot`. Base rows have the `cot` and the answer of a procedure drawn from
-    the mixture: right with `RIGHT_SHARE[kind]`, else any of the wrong ones. Test rows have no `cot`.
+    the mixture: right with `RIGHT_SHARE[kind]`, else any of the wrong ones; or the exercise. Test rows have no `cot`.
     """
     sample, rng = make_sample(job)
     row_id = f"{job.task}-{job.split}-{job.index}"
@@ -66,9 +67,10 @@ def make_row(job: Job) -> dict:
     procedure = RIGHT
     if job.split == BASE and rng.random() >= generator(job.task).RIGHT_SHARE[sample.kind]:
         procedure = rng.choice(sorted(name for name in sample.procedures if name != RIGHT))
-    chosen = sample.procedures[procedure]
-    row = {"id": row_id, "image": names if len(names) == 2 else names[0], "problem": sample.problem}
-    row["answer"] = chosen.answer
+    chosen, problem = sample.procedures[procedure], sample.problem
+    if job.split == BASE and sample.exercise and job.index % EXERCISE_EVERY:
+        chosen, problem = sample.exercise, sample.exercise.problem
+    row = {"id": row_id, "image": names if len(names) == 2 else names[0], "problem": problem, "answer": chosen.answer}
     if job.split in ("train", BASE):
         row["cot"] = chosen.cot
     row["kind"] = sample.kind

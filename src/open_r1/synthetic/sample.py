@@ -23,6 +23,15 @@ class Procedure:
 
 
 @dataclass(frozen=True)
+class Exercise:
+    """Another question about the same pictures that only has to be seen; some of the base policy's rows ask it."""
+
+    problem: str
+    cot: str
+    answer: str
+
+
+@dataclass(frozen=True)
 class Sample:
     """One synthetic row before it is written.
 
@@ -34,6 +43,7 @@ class Sample:
     problem: str
     kind: str  # question family
     procedures: dict[str, Procedure]
+    exercise: Exercise | None = None  # where the task's own reasoning does not make a policy look (docs/LOG.md)
 
     @property
     def answer(self) -> str:

@@ -2,7 +2,7 @@
 
 import random
 
-from open_r1.synthetic.sample import RIGHT, Procedure, Sample, Size
+from open_r1.synthetic.sample import RIGHT, Exercise, Procedure, Sample, Size
 from open_r1.synthetic.trance_layout import DIRECTIONS, FUNCTIONS, LAYOUTS, STEP, Layout, Thing, picture
 from open_r1.synthetic.trance_scene import Change, draw_changes, draw_scene, in_order
 from open_r1.utils.names import unknown_name
@@ -30,7 +30,8 @@ def sample(rng: random.Random, size: Size, split: str) -> Sample:
     kind, before, after, procedures = question(rng, size)
     images = picture(before, layout, "centre"), picture(after, layout, VIEWS[split])
     listed = [(str(i), *thing.attributes) for i, thing in enumerate(before)]
-    return Sample(images, f"The attributes of the initial objects are: {listed}.", kind, procedures)
+    problem = f"The attributes of the initial objects are: {listed}."
+    return Sample(images, problem, kind, procedures, describe(before, after, layout))
 
 
 def question(rng: random.Random, size: Size) -> tuple[str, list[Thing], list[Thing], dict[str, Procedure]]:
@@ -85,6 +86,28 @@ def reason(before: list[Thing], after: list[Thing], changes: list[Change], layou
     }
 
 
+def describe(before: list[Thing], after: list[Thing], layout: Layout) -> Exercise:
+    """Ask what the pictures show: row, column and look of everything in sight, from the far left, picture by picture.
+
+    The question of the task lists the looks, so a policy that learns from it alone copies them and never learns to see.
+    """
+    pictures = [
+        "; ".join(f"{_cell(thing, layout)} {' '.join(thing.attributes)}" for thing in _in_sight(things, layout))
+        for things in (before, after)
+    ]
+    counts = [str(len(_in_sight(things, layout))) for things in (before, after)]
+    return Exercise("What do the pictures show?", f"look; {' > '.join(pictures)}", " > ".join(counts))
+
+
+def _in_sight(things: list[Thing], layout: Layout) -> list[Thing]:
+    return sorted((thing for thing in things if layout.sees(thing)), key=lambda thing: _cell(thing, layout))
+
+
+def _cell(thing: Thing, layout: Layout) -> str:
+    """Row and column of a visible thing's cell, from the far left."""
+    return f"{(thing.x + layout.visible) // STEP} {(thing.y + layout.visible) // STEP}"
+
+
 def _seen(object_id: int, before: Thing, after: Thing, layout: Layout) -> str:
     """Say what a thing looked like, where it was and is (row and column from the far left), and what it looks like now.
 
@@ -96,10 +119,7 @@ def _seen(object_id: int, before: Thing, after: Thing, layout: Layout) -> str:
     >>> _seen(1, before, after, LAYOUTS["tiny"])
     '1 cube small red glass 0 1 > 1 2 cube small red metal'
     """
-    cells = [
-        f"{(thing.x + layout.visible) // STEP} {(thing.y + layout.visible) // STEP}" if layout.sees(thing) else "unseen"
-        for thing in (before, after)
-    ]
+    cells = [_cell(thing, layout) if layout.sees(thing) else "unseen" for thing in (before, after)]
     look = f" {' '.join(after.attributes)}" if layout.sees(after) else ""
     return f"{object_id} {' '.join(before.attributes)} {cells[0]} > {cells[1]}{look}"
 
