@@ -17,8 +17,9 @@ import pytest
 
 from open_r1.schema import UserError
 from open_r1.synthetic.render import project
+from open_r1.synthetic.rows import Job, make_row
 from open_r1.synthetic.sample import RIGHT, SIZES
-from open_r1.synthetic.trance import KINDS, RIGHT_SHARE, WEIGHTS, question, reason, sample
+from open_r1.synthetic.trance import KINDS, RIGHT_SHARE, WEIGHTS, describe, question, reason, sample
 from open_r1.synthetic.trance_layout import LAYOUTS, Thing, picture
 from open_r1.synthetic.trance_scene import Change, apply, draw_scene, follows_rules
 from open_r1.tasks import TASKS
@@ -226,6 +227,23 @@ def test_an_object_out_of_sight_is_said_to_be_unseen():
     cot = reason(before, apply(before, change), [change], LAYOUTS["full"])[RIGHT].cot
     seen = ["0 cube small red metal unseen > 2 3 cube small red metal", "1 sphere large blue glass unseen > unseen"]
     assert cot.split("; ") == ["compare", *seen]
+
+
+def test_the_base_policy_is_also_asked_what_the_pictures_show_without_being_told():
+    """Else the looks are copied from the question and nothing has to be seen (docs/LOG.md)."""
+    layout = LAYOUTS["tiny"]
+    before = [Thing("cube", "small", "red", "glass", 10, 0, 0), Thing("sphere", "large", "blue", "metal", -10, 10, 0)]
+    after = [replace(before[0], x=30), replace(before[1], y=0)]  # one leaves the picture, one moves to the left
+    exercise = describe(before, after, layout)
+    assert exercise.cot == "look; 0 2 sphere large blue metal; 2 1 cube small red glass > 0 1 sphere large blue metal"
+    assert exercise.answer == "2 > 1" and "red" not in exercise.problem
+
+
+def test_every_second_base_row_and_no_other_row_is_such_an_exercise(tmp_path):
+    told = [
+        make_row(Job("trance", "tiny", 0, split, i, tmp_path))["problem"] for split in ("base", "train") for i in (0, 1)
+    ]
+    assert [text == "What do the pictures show?" for text in told] == [False, True, False, False]
 
 
 def test_overlap_is_judged_by_radii_and_a_gap():
