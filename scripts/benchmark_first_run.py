@@ -1,8 +1,8 @@
-"""Measures what a newcomer meets: `make train` and `make test` in a fresh clone, into results/first_run.json.
+"""Measures what a newcomer meets in a fresh clone: `make train`, `make eval`, `make test`, into results/first_run.json.
 
     python scripts/benchmark_first_run.py [--folder /tmp/first_run] [--no_test]
 
-Clones the last commit into an empty folder, runs the two commands of the README there, keeps the seconds of each stage
+Clones the last commit into an empty folder, runs the commands of the README there, keeps the seconds of each stage
 and the largest memory of any process. The clone is deleted afterwards, the virtual environment with it.
 """
 
@@ -50,7 +50,10 @@ def main() -> None:
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     try:
         train = timed(["make", "train"], clone)
-        summary = json.loads(next((clone / "runs").glob("*/summary.json")).read_text())
+        run = next((clone / "runs").glob("*/summary.json")).parent
+        summary = json.loads((run / "summary.json").read_text())
+        timed(["make", "eval", f"MODEL_PATH={run}", "K=4", f"OUTPUT={clone / 'evaluation'}"], clone)
+        evaluation = json.loads((clone / "evaluation" / "scores.json").read_text())
         test = None if args.no_test else timed(["make", "test"], clone)
     finally:
         shutil.rmtree(clone, ignore_errors=True)
@@ -61,6 +64,7 @@ def main() -> None:
         figure("of it installing", seconds["install"], "s", "<= 240"),
         figure("of it making data", seconds["data"], "s", None),
         figure("of it training and both evaluations", seconds["train"] + seconds["eval"], "s", "<= 360"),
+        figure("`make eval`, four replies a row", evaluation["replies_per_s"], "replies/s", ">= 20"),
         figure("largest memory of a process", peak_mib, "MiB", "<= 4096"),
     ]
     if test is not None:
