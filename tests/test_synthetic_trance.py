@@ -239,11 +239,9 @@ def test_the_base_policy_is_also_asked_what_the_pictures_show_without_being_told
     assert exercise.answer == "2 > 1" and "red" not in exercise.problem
 
 
-def test_every_second_base_row_and_no_other_row_is_such_an_exercise(tmp_path):
-    told = [
-        make_row(Job("trance", "tiny", 0, split, i, tmp_path))["problem"] for split in ("base", "train") for i in (0, 1)
-    ]
-    assert [text == "What do the pictures show?" for text in told] == [False, True, False, False]
+def test_base_rows_and_no_others_have_such_an_exercise(tmp_path):
+    base, train = (make_row(Job("trance", "tiny", 0, split, 0, tmp_path)) for split in ("base", "train"))
+    assert base["exercise"]["problem"] == "What do the pictures show?" and "exercise" not in train
 
 
 def test_overlap_is_judged_by_radii_and_a_gap():

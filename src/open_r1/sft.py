@@ -12,9 +12,12 @@ do is what it has to do with a real model.
 """
 
 import argparse
+import json
+import shutil
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -83,32 +86,56 @@ def build_sft(
     )
 
 
-def base_rows(task: Task, count: int, seed: int) -> list[Row]:
-    """Write (or reuse) `count` synthetic pre-training rows, each from some procedure, and return them."""
+def base_rows(task: Task, count: int, seed: int) -> tuple[list[Row], list[Row]]:
+    """Return the base's own synthetic rows, and the same pictures' exercises (empty where the task has none)."""
     counts = {"base": count}
     data = own_folder(task.name, "tiny", counts)
     write_dataset(task.name, data, "tiny", seed, counts)
     files = sorted((data / "train_jsons" / "base").glob("*.json"))
     assert len(files) == 1, files
-    return load_rows(task, files[0], "train", image_folder=data / "images" / "train_images").rows
+    rows = load_rows(task, files[0], "train", image_folder=data / "images" / "train_images").rows
+    asked = [item.get("exercise") for item in json.loads(files[0].read_text(encoding="utf-8"))]
+    return rows, [replace(row, **exercise) for row, exercise in zip(rows, asked, strict=True) if exercise]
+
+
+def mix(rows: Sequence[Row], exercises: Sequence[Row], share: float) -> list[Row]:
+    """Ask the exercise in that share of the rows, evenly spread.
+
+    >>> mix("abcd", "ABCD", 0.5)
+    ['a', 'B', 'c', 'D']
+    """
+    return [exercises[i] if int((i + 1) * share) > int(i * share) else row for i, row in enumerate(rows)]
 
 
 def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Path:
-    """Pre-train the tiny base policy of `task` and save it in half precision to `output`; same seed, same weights."""
+    """Pre-train the tiny base policy of `task` and save it in half precision to `output`; same seed, same weights.
+
+    The recipe's `phases` follow one another, each with keys of its own; a phase that an earlier start has finished is
+    taken from the folder <output>.phase<k> instead.
+    """
     set_seed(seed)
-    rows = base_rows(task, recipe.pop("rows"), seed=recipe.pop("data_seed"))
-    processor = build_processor((text for row in rows for text in (row.problem, row.cot or "", row.answer)), task)
+    rows, exercises = base_rows(task, recipe.pop("rows"), seed=recipe.pop("data_seed"))
+    phases = [recipe | phase for phase in recipe.pop("phases")]
+    mixtures = [mix(rows, exercises, phase.pop("exercises")) for phase in phases]
+    corpus = (text for row in mixtures[0] for text in (row.problem, row.cot or "", row.answer))
+    processor = build_processor(corpus, task)
     model = build_model(processor, seed)
-    config = SFTConfig(output_dir=str(output), seed=seed, **recipe)
-    trainer = SFTTrainer(
-        model=model,
-        args=config,
-        train_dataset=to_dataset(rows, task, targets=True),
-        processing_class=processor,
-    )
-    trainer.train()
+    for k, (phase, mixture) in enumerate(zip(phases, mixtures, strict=True), start=1):
+        kept = output.with_name(f"{output.name}.phase{k}")
+        if kept.is_dir():
+            model = type(model).from_pretrained(kept).float()
+            continue
+        phase.pop("phases", None)
+        dataset = to_dataset(mixture, task, targets=True)
+        config = SFTConfig(output_dir=str(output), seed=seed, **phase)
+        SFTTrainer(model=model, args=config, train_dataset=dataset, processing_class=processor).train()
+        if k < len(phases):
+            model.save_pretrained(kept.with_suffix(".part"))
+            kept.with_suffix(".part").rename(kept)
     model.half().save_pretrained(output)
     processor.save_pretrained(output)
+    for kept in output.parent.glob(f"{output.name}.phase*"):
+        shutil.rmtree(kept)
     return output
 
 

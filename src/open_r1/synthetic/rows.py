@@ -6,16 +6,16 @@ It imports no more than the generator, so that a worker starts quickly.
 import importlib
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from open_r1.synthetic.sample import RIGHT, Sample, Size
 from open_r1.tasks import get_task
 
 BASE = "base"  # set of the base policy's pre-training: mixed procedures, some pictures from out of domain
 BASE_OOD_EVERY = 5  # every fifth base row: a pre-trained model has seen other domains, though it was not trained there
-EXERCISE_EVERY = 2  # every second base row asks the exercise, in the tasks that have one
 PAIR = ("init", "fin")  # what the names of a row's two pictures end in
 
 
@@ -56,7 +56,8 @@ def make_row(job: Job) -> dict:
     """Save the job's pictures below `job.images` and return its JSON row in the Reason-RFT-CoT layout.
 
     Training rows have the right reasoning as `cot`. Base rows have the `cot` and the answer of a procedure drawn from
-    the mixture: right with `RIGHT_SHARE[kind]`, else any of the wrong ones; or the exercise. Test rows have no `cot`.
+    the mixture: right with `RIGHT_SHARE[kind]`, else any of the wrong ones; and, in the tasks that have one, an
+    `exercise` with its own problem, cot and answer. Test rows have no `cot`.
     """
     sample, rng = make_sample(job)
     row_id = f"{job.task}-{job.split}-{job.index}"
@@ -67,11 +68,12 @@ def make_row(job: Job) -> dict:
     procedure = RIGHT
     if job.split == BASE and rng.random() >= generator(job.task).RIGHT_SHARE[sample.kind]:
         procedure = rng.choice(sorted(name for name in sample.procedures if name != RIGHT))
-    chosen, problem = sample.procedures[procedure], sample.problem
-    if job.split == BASE and sample.exercise and job.index % EXERCISE_EVERY:
-        chosen, problem = sample.exercise, sample.exercise.problem
-    row = {"id": row_id, "image": names if len(names) == 2 else names[0], "problem": problem, "answer": chosen.answer}
+    chosen = sample.procedures[procedure]
+    row: dict[str, Any] = {"id": row_id, "image": names if len(names) == 2 else names[0], "problem": sample.problem}
+    row["answer"] = chosen.answer
     if job.split in ("train", BASE):
         row["cot"] = chosen.cot
     row["kind"] = sample.kind
+    if job.split == BASE and sample.exercise:
+        row["exercise"] = asdict(sample.exercise)
     return row

@@ -24,7 +24,7 @@ class Procedure:
 
 @dataclass(frozen=True)
 class Exercise:
-    """Another question about the same pictures that only has to be seen; some of the base policy's rows ask it."""
+    """Another question about the same pictures that only has to be seen; the base policy can be asked it too."""
 
     problem: str
     cot: str
