@@ -2,7 +2,7 @@
 
     python scripts/results_page.py                                        # writes docs/RESULTS.md
     python scripts/results_page.py --check                                # exit 1 where the page would change
-    python scripts/results_page.py --figure docs/images/learning.png      # base, GRPO, EKIPL from results/learning.json
+    python scripts/results_page.py --figure docs/images/learning.png      # base and methods of results/learning*.json
 
 A results file is a study (made by scripts/study_learning.py), a ready table (scripts/study_ablation.py) or a list of
 figures: {"name", "command", "commit", "hardware", "figures": [{"label", "value", "unit", "target"}]}, `target` being
@@ -164,11 +164,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder with the results files")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/RESULTS.md", help="the page to write or check")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page would change")
-    parser.add_argument("--figure", type=Path, help="draw results/learning.json into this PNG instead")
+    parser.add_argument("--figure", type=Path, help="draw results/learning*.json into this PNG instead")
     args = parser.parse_args(argv)
     try:
         if args.figure:
-            draw_study(args.results / "learning.json", args.figure)
+            draw_study(args.results, args.figure)
             return 0
         text = page(args.results)
     except UserError as error:

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from open_r1.figures import COLOURS, DPI, HATCHES
 from open_r1.schema import UserError
-from open_r1.tasks import get_task
+from open_r1.tasks import TASKS, get_task
 
 # Method of the table's row, which of its accuracies, label, index of colour and hatch.
 BARS = (
@@ -25,14 +25,17 @@ SETS = (("id", "in domain", 0, "o", -0.14), ("ood", "out of domain", 2, "s", 0.1
 
 
 def draw_study(results: Path, path: Path) -> None:
-    """Draw a study's results file into the PNG `path`; a bar's line reaches from the worst to the best seed.
+    """Draw the learning studies of the folder `results` into the PNG `path`.
 
-    Raises UserError where the file is missing or one of the two methods was not run on every task.
+    Every results/learning*.json is taken, one may hold one task. A bar's line reaches from the worst to the best seed.
+
+    Raises UserError where there is no such file or one of the two methods was not run on every task.
     """
-    if not results.is_file():
-        raise UserError(f"{results} is missing: the picture shows a study; run python scripts/study_learning.py")
-    rows = {(row["task"], row["method"]): row for row in json.loads(results.read_text())["table"]}
-    tasks = list(dict.fromkeys(task for task, _ in rows))
+    files = sorted(results.glob("learning*.json"))
+    if not files:
+        raise UserError(f"{results} holds no learning*.json: the picture shows studies; run scripts/study_learning.py")
+    rows = {(row["task"], row["method"]): row for file in files for row in json.loads(file.read_text())["table"]}
+    tasks = [task for task in TASKS if any(task == of for of, _ in rows)]
     lacking = [f"{task} {method}" for task in tasks for method in ("grpo", "ekipl") if (task, method) not in rows]
     if lacking:
         raise UserError(f"{results} has no run of {', '.join(lacking)}: the picture compares both; finish the study")
