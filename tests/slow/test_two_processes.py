@@ -49,9 +49,8 @@ class Runs:
         rows = (24 if mode == "slow" else 16) // processes // accumulate
         changes = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulate}
         told = self.common | {"output": str(output), "processes": processes, "mode": mode, "changes": changes}
-        on_cpu = (
-            ["ACCELERATE_USE_CPU=true"] if kind == "ddp" and processes > 1 else []
-        )  # with ZeRO it would win over it
+        # with ZeRO this variable would win over it
+        on_cpu = ["ACCELERATE_USE_CPU=true"] if kind == "ddp" and processes > 1 else []
         command = ["env", f"PYTHONPATH={ROOT / 'src'}", *on_cpu, sys.executable]
         if processes > 1:
             config = yaml.safe_load((CONFIGS / f"{kind}.yaml").read_text())
