@@ -197,8 +197,8 @@ def test_procedures_on_a_scene_worked_by_hand():
     assert procedures[RIGHT].cot == "; ".join(
         [
             "compare",
-            "0 cube small red metal 0 0 > 0 0 cube small cyan metal",
-            "1 sphere large blue glass 1 1 > 2 2 sphere large blue glass",
+            "0 cube small red metal 0 0 > 0 0 cube small cyan metal = cyan",
+            "1 sphere large blue glass 1 1 > 2 2 sphere large blue glass = behind_right",
         ]
     )
     assert {name: procedure.answer for name, procedure in procedures.items()} == {
@@ -225,7 +225,8 @@ def test_an_object_out_of_sight_is_said_to_be_unseen():
     before = [Thing("cube", "small", "red", "metal", 0, 25, 0.0), Thing("sphere", "large", "blue", "glass", 39, 0, 0.0)]
     change = Change("position", 0, "left")
     cot = reason(before, apply(before, change), [change], LAYOUTS["full"])[RIGHT].cot
-    seen = ["0 cube small red metal unseen > 2 3 cube small red metal", "1 sphere large blue glass unseen > unseen"]
+    seen = ["0 cube small red metal unseen > 2 3 cube small red metal = left"]
+    seen += ["1 sphere large blue glass unseen > unseen = same"]
     assert cot.split("; ") == ["compare", *seen]
 
 

@@ -109,19 +109,23 @@ def _cell(thing: Thing, layout: Layout) -> str:
 
 
 def _seen(object_id: int, before: Thing, after: Thing, layout: Layout) -> str:
-    """Say what a thing looked like, where it was and is (row and column from the far left), and what it looks like now.
+    """Say what a thing looked like, where it was and is (row, column from the far left), its look now, and what is new.
 
-    The first look is in the question; saying it again brings it next to the places that are searched by it, which a
-    tiny policy needs (docs/LOG.md).
+    The first look is in the question; saying it again brings it next to the places that are searched by it, and naming
+    what is new brings the comparison next to what is compared: a tiny policy needs both (docs/LOG.md).
 
     >>> before = Thing("cube", "small", "red", "glass", x=-10, y=0, yaw=0)
     >>> after = Thing("cube", "small", "red", "metal", x=0, y=10, yaw=0)
     >>> _seen(1, before, after, LAYOUTS["tiny"])
-    '1 cube small red glass 0 1 > 1 2 cube small red metal'
+    '1 cube small red glass 0 1 > 1 2 cube small red metal = metal behind_right'
     """
     cells = [_cell(thing, layout) if layout.sees(thing) else "unseen" for thing in (before, after)]
     look = f" {' '.join(after.attributes)}" if layout.sees(after) else ""
-    return f"{object_id} {' '.join(before.attributes)} {cells[0]} > {cells[1]}{look}"
+    new = [now for then, now in zip(before.attributes, after.attributes, strict=True) if now != then]
+    steps = after.x - before.x, after.y - before.y
+    new += [_direction(*((step > 0) - (step < 0) for step in steps))] if any(steps) else []
+    told = " ".join(new) or "same"
+    return f"{object_id} {' '.join(before.attributes)} {cells[0]} > {cells[1]}{look} = {told}"
 
 
 def _undo(change: Change, before: Thing) -> Change:
