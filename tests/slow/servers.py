@@ -45,8 +45,8 @@ def environment(name: str, packages: Sequence[str], without: Sequence[str] = (),
     if uv is None:
         pytest.skip("uv is not installed")
     folder, python = HOME / name, HOME / name / "bin" / "python"
-    done = folder / ".done"
-    if not done.is_file():
+    done, wanted = folder / ".done", "\n".join([*packages, *(f"without {name}" for name in without)])
+    if not done.is_file() or done.read_text() != wanted:
         find_links = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}
         steps = [
             [uv, "venv", "--quiet", "--clear", "--python", "3.11", str(folder)],
@@ -62,7 +62,7 @@ def environment(name: str, packages: Sequence[str], without: Sequence[str] = (),
                 pytest.skip(f"installing {' '.join(packages)} took more than {INSTALL_S} s")
             if run.returncode:
                 pytest.skip(f"cannot install {' '.join(packages)}: {run.stderr.strip()[-300:]}")
-        done.touch()
+        done.write_text(wanted)
     if site:
         next(folder.glob("lib/python*/site-packages")).joinpath("sitecustomize.py").write_text(site)
     return python
