@@ -39,15 +39,20 @@ sys.meta_path.insert(0, Stubs())
 """
 
 
-def environment(name: str, packages: Sequence[str], without: Sequence[str] = (), site: str = "") -> Path:
-    """Return the Python of a virtual environment with these packages; skip the test where they cannot be had."""
+def environment(
+    name: str, packages: Sequence[str], without: Sequence[str] = (), site: str = "", local: bool = True
+) -> Path:
+    """Return the Python of a virtual environment with these packages; skip the test where they cannot be had.
+
+    `local`: wheels of PIP_FIND_LINKS may be taken; a torch from there does not fit the index's torchvision.
+    """
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if uv is None:
         pytest.skip("uv is not installed")
     folder, python = HOME / name, HOME / name / "bin" / "python"
-    done, wanted = folder / ".done", "\n".join([*packages, *(f"without {name}" for name in without)])
+    done, wanted = folder / ".done", "\n".join([*packages, *(f"without {name}" for name in without), f"local {local}"])
     if not done.is_file() or done.read_text() != wanted:
-        find_links = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if "PIP_FIND_LINKS" in os.environ else {}
+        find_links = {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]} if local and "PIP_FIND_LINKS" in os.environ else {}
         steps = [
             [uv, "venv", "--quiet", "--clear", "--python", "3.11", str(folder)],
             [uv, "pip", "install", "--quiet", "--python", str(python), *packages],

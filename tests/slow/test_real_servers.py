@@ -159,7 +159,7 @@ def test_the_proxy_refuses_a_wrong_key_before_anything_is_asked(proxy, monkeypat
 
 def test_transformers_serve_ignores_n_and_log_probs_and_that_is_noticed_and_made_up_for(tmp_path, caplog):
     packages = ["transformers[serving]==5.17.0", "requests", "torch==2.13.0", "torchvision==0.28.0", "pillow==13.0.0"]
-    python = environment("transformers-serve", packages)
+    python = environment("transformers-serve", packages, local=False)
     model, port = tmp_path / "tiny", free_port()
     shutil.copytree(ROOT / "bases" / TASK.name, model)
     words = [str(python.with_name("transformers")), "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
