@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import resource
-import shlex
 import socket
 import subprocess
 import sys
@@ -34,7 +33,7 @@ from open_r1.external.litellm_provider import LiteLLMProvider
 from open_r1.external.provider import Request
 from open_r1.schema import Failure, Row
 from open_r1.settings import ExternalModelConfig
-from open_r1.utils.provenance import ROOT, git_commit, hardware, write_json
+from open_r1.utils.provenance import ROOT, figure, write_figures
 
 LATENCY_S = 0.2
 CONCURRENCIES = (1, 4, 16, 64, 128, 256)
@@ -108,11 +107,6 @@ async def measure(config: ExternalModelConfig, request: Request, seconds: float)
     took, used = time.monotonic() - began, time.process_time() - cpu
     await provider.aclose()
     return Measured(count / took, 1000 * used / count)
-
-
-def figure(label: str, value: float, unit: str, target: str | None = None) -> dict[str, Any]:
-    """One line of the results page."""
-    return {"label": label, "value": round(value, 3), "unit": unit, "target": target}
 
 
 def throughput(url: str, folder: Path, seconds: float) -> list[dict[str, Any]]:
@@ -197,8 +191,7 @@ def main() -> None:
         server.wait(10)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     figures.append(figure("largest memory of the client", peak, "MiB"))
-    result = {"name": "external", "command": shlex.join(["python", *sys.argv]), "commit": git_commit()}
-    write_json(args.output, result | {"hardware": hardware(), "figures": figures})
+    write_figures(args.output, "external", figures)
     for line in figures:
         print(f"{line['value']:10.3f} {line['unit']:4s} {line['label']}")
 

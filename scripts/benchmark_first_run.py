@@ -10,19 +10,17 @@ import argparse
 import json
 import os
 import resource
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 # The script also runs where the package is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from open_r1.utils.provenance import ROOT, git_commit, hardware, write_json
+from open_r1.utils.provenance import ROOT, figure, write_figures
 
 DEADLINE_S = 3600  # for either command
 
@@ -33,11 +31,6 @@ def timed(command: list[str], folder: Path) -> float:
     environment = {key: value for key, value in os.environ.items() if key not in ("VIRTUAL_ENV", "PYTHONPATH")}
     subprocess.run(command, cwd=folder, check=True, timeout=DEADLINE_S, env=environment)
     return time.monotonic() - began
-
-
-def figure(label: str, value: float, unit: str, target: str | None) -> dict[str, Any]:
-    """One line of the results page."""
-    return {"label": label, "value": round(value, 1), "unit": unit, "target": target}
 
 
 def main() -> None:
@@ -69,8 +62,7 @@ def main() -> None:
     ]
     if test is not None:
         figures.append(figure("`make test`", test, "s", "<= 480"))
-    result = {"name": "first_run", "command": shlex.join(["python", *sys.argv]), "commit": git_commit()}
-    write_json(ROOT / "results" / "first_run.json", result | {"hardware": hardware(), "figures": figures})
+    write_figures(ROOT / "results" / "first_run.json", "first_run", figures)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ other programs can only slow a round down. What math-verify grades as well is se
 import argparse
 import json
 import random
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from open_r1.replies import format_reply
 from open_r1.rewards import grade_math, grade_spatial
-from open_r1.utils.provenance import ROOT, git_commit, hardware, write_json
+from open_r1.utils.provenance import ROOT, figure, write_figures
 
 Pairs = Sequence[tuple[str, str]]  # (reply, answer)
 COT = "left; large red metal cube 1; small blue rubber sphere 2; large gray metal cylinder 3; row {}; so 3 - 1 = 2"
@@ -98,11 +97,6 @@ def by_math_verify(reply: str, answer: str) -> bool:
     return verify(gold, parse(f"${given}$", parsing_timeout=None), timeout_seconds=None)
 
 
-def figure(label: str, value: float, unit: str, target: str | None) -> dict[str, Any]:
-    """One line of the results page."""
-    return {"label": label, "value": round(value, 2), "unit": unit, "target": target}
-
-
 def main() -> None:
     """Measure every case, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -120,9 +114,7 @@ def main() -> None:
         if name.startswith("structure"):
             theirs = rate(by_math_verify, pairs[:500], args.seconds)
             figures.append(figure(f"{name}: over math-verify's own rate", ours / theirs, "times", ">= 1"))
-    command = shlex.join(["python", *sys.argv])
-    result = {"name": "grading", "command": command, "commit": git_commit(), "hardware": hardware(), "figures": figures}
-    write_json(args.output, result)
+    write_figures(args.output, "grading", figures)
     print(json.dumps(figures, indent=1))
 
 

@@ -11,7 +11,6 @@ import argparse
 import gc
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from tqdm import tqdm
 
-from open_r1.utils.provenance import ROOT, git_commit, hardware, write_json
+from open_r1.utils.provenance import ROOT, figure, write_figures
 
 MIB = 2**20
 DEADLINE_S = 1800  # for one size
@@ -169,11 +168,6 @@ def in_a_process(size: int) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def figure(label: str, value: float, unit: str, target: str | None) -> dict[str, Any]:
-    """One line of the results page."""
-    return {"label": label, "value": round(value, 1), "unit": unit, "target": target}
-
-
 def figures(size: int, result: dict[str, Any]) -> list[dict[str, Any]]:
     """Lines of one size: the peak that was measured, and the arithmetic's errors."""
     phases = ("generation", "update", "optimizer step")
@@ -206,8 +200,7 @@ def main() -> None:
     lines = [
         line for size in tqdm(args.sizes, desc="sizes", unit="model") for line in figures(size, in_a_process(size))
     ]
-    result = {"name": "plan", "command": shlex.join(["python", *sys.argv]), "commit": git_commit()}
-    write_json(args.output, result | {"hardware": hardware(), "figures": lines})
+    write_figures(args.output, "plan", lines)
 
 
 if __name__ == "__main__":

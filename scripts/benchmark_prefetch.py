@@ -10,7 +10,6 @@ minutes on two idle cores with the defaults. Compared are medians of `step_time`
 import argparse
 import json
 import os
-import shlex
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from tqdm import tqdm
 
 from open_r1.external import open_store
-from open_r1.utils.provenance import ROOT, git_commit, hardware, write_json
+from open_r1.utils.provenance import ROOT, figure, write_figures
 
 DEADLINE_S = 3600  # for one run
 PROMPTS = 8  # per step, recipes/tasks/clevr_math/tiny.yaml
@@ -48,11 +47,6 @@ def calls(path: Path) -> int:
     made = sum(account.calls for account in ledger.accounts().values())
     store.database.close()
     return made
-
-
-def figure(label: str, value: float, unit: str, target: str | None) -> dict[str, Any]:
-    """One line of the results page."""
-    return {"label": label, "value": round(value, 3), "unit": unit, "target": target}
 
 
 def main() -> None:
@@ -95,8 +89,7 @@ def main() -> None:
         figure("requests of the first run", bought, "requests", None),
         figure("requests of the second run", again, "requests", "<= 0"),
     ]
-    result = {"name": "Slow teachers", "command": shlex.join(["python", *sys.argv]), "commit": git_commit()}
-    write_json(args.output, result | {"hardware": hardware(), "seeds": [0], "figures": figures})
+    write_figures(args.output, "Slow teachers", figures, seeds=[0])
     for line in figures:
         print(f"{line['label']}: {line['value']} {line['unit']}" + (f" ({line['target']})" if line["target"] else ""))
 

@@ -10,7 +10,6 @@ goes on from its last checkpoint, and what passes until its next step begins is 
 import argparse
 import json
 import os
-import shlex
 import statistics
 import sys
 import tempfile
@@ -27,7 +26,7 @@ from open_r1.launch import launch_command, run_environment
 from open_r1.recipe import merge_recipe, parse_overrides
 from open_r1.schema import UserError
 from open_r1.utils.processes import Command, run_side_by_side
-from open_r1.utils.provenance import ROOT, git_commit, hardware, write_json
+from open_r1.utils.provenance import ROOT, figure, write_figures, write_json
 
 ROWS = 64  # kept candidates a step, over all processes
 DEADLINE_S = 1800  # for one run
@@ -120,23 +119,14 @@ def main() -> None:
     ratios = [(a["all"] - a["saving"]) / (b["all"] - b["saving"]) for a, b in pairs]
     per_second = statistics.median(ROWS * args.steps / (a["all"] - a["saving"]) for a in one)
     cost = [100 * (a["saving"] + a["going_on"]) / (a["all"] - a["saving"]) for a in one]
+    spread = f"median of {args.pairs} pairs ({min(ratios):.2f} to {max(ratios):.2f})"
+    saving = f"saving every {SAVES} of {args.steps} steps, and going on once"
     figures = [
-        {"label": "one process", "value": round(per_second, 1), "unit": "kept candidates/s", "target": None},
-        {
-            "label": f"two processes over one, median of {args.pairs} pairs ({min(ratios):.2f} to {max(ratios):.2f})",
-            "value": round(statistics.median(ratios), 2),
-            "unit": "x",
-            "target": ">= 1.5",
-        },
-        {
-            "label": f"saving every {SAVES} of {args.steps} steps, and going on once",
-            "value": round(statistics.median(cost), 2),
-            "unit": "% of the steps",
-            "target": "< 5",
-        },
+        figure("one process", per_second, "kept candidates/s"),
+        figure(f"two processes over one, {spread}", statistics.median(ratios), "x", ">= 1.5"),
+        figure(saving, statistics.median(cost), "% of the steps", "< 5"),
     ]
-    result = {"name": "processes", "command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "seeds": [0]}
-    write_json(args.output, result | {"hardware": hardware(), "figures": figures})
+    write_figures(args.output, "processes", figures, seeds=[0])
 
 
 if __name__ == "__main__":

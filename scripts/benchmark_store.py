@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import os
 import random
-import shlex
 import statistics
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from tqdm import tqdm
 from open_r1.external.database import Database
 from open_r1.external.store import Prompt, Question, Store
 from open_r1.schema import Reply
-from open_r1.utils.provenance import ROOT, git_commit, hardware, write_json
+from open_r1.utils.provenance import ROOT, figure, write_figures
 from shopping import DEADLINE_S, buy, kill_once, seller, told
 
 N, STEP_KEYS, ROUNDS = 8, 256, 30  # replies per question; questions looked up at once, and how often
@@ -122,11 +121,6 @@ def budget(folder: Path) -> list[dict[str, Any]]:
     return [figure("spent of 1.00 $ by the server's count, concurrency 64, two processes", usd, "$", "<= 1")]
 
 
-def figure(label: str, value: float, unit: str, target: str | None) -> dict[str, Any]:
-    """One line of the results page."""
-    return {"label": label, "value": round(value, 4), "unit": unit, "target": target}
-
-
 def main() -> None:
     """Measure everything and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,8 +132,7 @@ def main() -> None:
         folder = Path(name)
         fill(folder / "store.sqlite", args.replies)
         figures = look_up(folder / "store.sqlite", args.replies) + kills(folder, args.kills) + budget(folder)
-    result = {"name": "Store and ledger", "command": shlex.join(["python", *sys.argv]), "commit": git_commit()}
-    write_json(args.output, result | {"hardware": hardware(), "seeds": [0], "figures": figures})
+    write_figures(args.output, "Store and ledger", figures, seeds=[0])
     for line in figures:
         print(f"{line['label']}: {line['value']} {line['unit']}" + (f" ({line['target']})" if line["target"] else ""))
 

@@ -12,7 +12,6 @@ step alone: of a process of its own on a CPU, of the allocator on a GPU. Nothing
 import argparse
 import dataclasses
 import json
-import shlex
 import statistics
 import subprocess
 import sys
@@ -42,7 +41,7 @@ from open_r1.synthetic.write import own_folder, write_dataset
 from open_r1.tasks import get_task
 from open_r1.utils.loading import load_policy
 from open_r1.utils.phases import Phases
-from open_r1.utils.provenance import ROOT, git_commit, hardware, peak_rss_mib, write_json
+from open_r1.utils.provenance import ROOT, figure, peak_rss_mib, write_figures
 
 TASK = get_task("clevr_math")
 BASE = ROOT / "bases" / TASK.name
@@ -244,15 +243,15 @@ def figures(name: str, measured: dict[str, Any]) -> list[dict[str, Any]]:
             ("whole step", trl["step_s"] / ours["step_s"], "x TRL's rate", None),
             ("peak memory", ours["peak_mib"] / trl["peak_mib"], "of TRL's", "<= 1"),
         ):
-            lines.append({"label": f"{variant}: {label}", "value": round(value, 2), "unit": unit, "target": goal})
+            lines.append(figure(f"{variant}: {label}", value, unit, goal))
     share = 100 * ours["seconds"]["score"] / ours["step_s"]
-    return [*lines, {"label": "scoring", "value": round(share, 2), "unit": "% of a step", "target": "< 1"}]
+    return [*lines, figure("scoring", share, "% of a step", "< 1")]
 
 
 def draw(name: str, measured: dict[str, Any], path: Path) -> None:
     """Stacked bars: the seconds of each phase, one bar per variant."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    axes, left = figure.subplots(), [0.0] * len(measured)
+    picture = Figure(figsize=(8, 3), layout="constrained")
+    axes, left = picture.subplots(), [0.0] * len(measured)
     for i, phase in enumerate(measured["TRL"]["seconds"]):
         widths = [result["seconds"][phase] for result in measured.values()]
         look = {"color": COLOURS[i % len(COLOURS)], "hatch": "//" if i >= len(COLOURS) else "", "edgecolor": "black"}
@@ -261,9 +260,9 @@ def draw(name: str, measured: dict[str, Any], path: Path) -> None:
     axes.set(xlabel="seconds per step", title=f"One training step, shape {name}")
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside right upper", frameon=False)
+    picture.legend(loc="outside right upper", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=DPI)
+    picture.savefig(path, dpi=DPI)
 
 
 def main() -> None:
@@ -285,10 +284,8 @@ def main() -> None:
         measured[variant]["peak_mib"] = peak
     lines = figures(args.shape, measured)
     print(json.dumps(lines, indent=2))
-    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
-    result = {"name": f"update_{args.shape}", "command": shlex.join(["python", *sys.argv]), "commit": git_commit(),
-              "hardware": hardware() | gpu, "seeds": [0], "figures": lines, "measured": measured}  # fmt: skip
-    write_json(args.output / f"update_{args.shape}.json", result)
+    name = f"update_{args.shape}"
+    write_figures(args.output / f"{name}.json", name, lines, seeds=[0], measured=measured)
     draw(args.shape, measured, args.output / f"update_{args.shape}.png")
 
 

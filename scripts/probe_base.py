@@ -11,7 +11,6 @@ compared with that of the row's own reasoning, part by part.
 import argparse
 import json
 import re
-import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from open_r1.schema import Row, UserError
 from open_r1.synthetic.write import own_folder, write_dataset
 from open_r1.tasks import TASKS, Task, get_task
 from open_r1.utils.loading import load_policy
-from open_r1.utils.provenance import ROOT, git_commit, hardware, write_json
+from open_r1.utils.provenance import ROOT, figure, write_figures
 
 DATA_SEED = 7  # neither the seed of the bases' own rows nor of a run's
 SHARE = ">= 10 and <= 50"  # percent: where a base policy has something to learn and something to reinforce
@@ -83,8 +82,7 @@ def probe(task: Task, base: Path, n: int) -> list[dict[str, Any]]:
 
     def add(label: str, values: Sequence[float], target: str | None = None) -> None:
         if values:
-            mean = round(100 * statistics.fmean(values), 1)
-            figures.append({"label": f"{task.title}: {label}", "value": mean, "unit": "%", "target": target})
+            figures.append(figure(f"{task.title}: {label}", 100 * statistics.fmean(values), "%", target))
 
     for name in task.test_files:
         lines = ask(task, base, load_rows(task, folder, name).rows, 0.1, folder / f"replies-{name}.jsonl")
@@ -109,12 +107,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "bases.json")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    figures = [figure for name in args.tasks for figure in probe(get_task(name), args.bases / name, args.n)]
-    for figure in figures:
-        print(f"{figure['value']:5.1f} %  {figure['label']}")
-    words = shlex.join(["python", "scripts/probe_base.py", *(sys.argv[1:] if argv is None else argv)])
-    result = {"name": "Base policies", "command": words, "commit": git_commit(), "hardware": hardware()}
-    write_json(args.output, {**result, "figures": figures})
+    figures = [line for name in args.tasks for line in probe(get_task(name), args.bases / name, args.n)]
+    for line in figures:
+        print(f"{line['value']:5.1f} %  {line['label']}")
+    write_figures(args.output, "Base policies", figures)
 
 
 if __name__ == "__main__":

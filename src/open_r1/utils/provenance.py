@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -33,13 +34,30 @@ def hardware() -> dict[str, Any]:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"cpu": names[0] if names else platform.machine(), "cores": os.cpu_count(), "ram_gib": round(ram, 1)}
+    torch = sys.modules.get("torch")  # whoever measures on a GPU has loaded it
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch and torch.cuda.is_available() else {}
+    return {"cpu": names[0] if names else platform.machine(), "cores": os.cpu_count(), "ram_gib": round(ram, 1), **gpu}
 
 
 def install_seconds() -> float | None:
     """Seconds that `make install` took, as it left them in the virtual environment; None for another installation."""
     path = Path(sys.prefix) / ".install_seconds"
     return float(path.read_text()) if path.is_file() else None
+
+
+def figure(label: str, value: float, unit: str, target: str | None = None) -> dict[str, Any]:
+    """One line of docs/RESULTS.md, to four significant digits; `target` is a rule such as ">= 20".
+
+    >>> figure("eval", 95.4237, "replies/s", ">= 20")
+    {'label': 'eval', 'value': 95.42, 'unit': 'replies/s', 'target': '>= 20'}
+    """
+    return {"label": label, "value": float(f"{value:.4g}"), "unit": unit, "target": target}
+
+
+def write_figures(path: Path, name: str, figures: list[dict[str, Any]], **more: Any) -> None:
+    """Write a benchmark's results file: its figures with the command line, commit and machine that made them."""
+    origin = {"command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "hardware": hardware()}
+    write_json(path, {"name": name, **origin, "figures": figures, **more})
 
 
 def write_json(path: Path, value: Any) -> None:
