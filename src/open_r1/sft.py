@@ -12,6 +12,7 @@ do is what it has to do with a real model.
 """
 
 import argparse
+import hashlib
 import json
 import shutil
 import sys
@@ -101,37 +102,43 @@ def base_rows(task: Task, count: int, seed: int) -> tuple[list[Row], list[Row]]:
 def mix(rows: Sequence[Row], exercises: Sequence[Row], share: float) -> list[Row]:
     """Ask the exercise in that share of the rows, evenly spread.
 
+    Raises UserError where a share is wanted of a task that has no exercises.
+
     >>> mix("abcd", "ABCD", 0.5)
     ['a', 'B', 'c', 'D']
     """
+    if share and not exercises:
+        raise UserError(f"recipes/base: exercises: {share} of the rows, but this task has no exercises; exercises: 0.0")
     return [exercises[i] if int((i + 1) * share) > int(i * share) else row for i, row in enumerate(rows)]
 
 
 def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Path:
     """Pre-train the tiny base policy of `task` and save it in half precision to `output`; same seed, same weights.
 
-    The recipe's `phases` follow one another, each with keys of its own; a phase that an earlier start has finished is
-    taken from the folder <output>.phase<k> instead.
+    The recipe's `phases` follow one another, each with keys of its own. All but the last leave their policy in a folder
+    beside `output`, named by what it was made from, and a later start takes it from there.
     """
     set_seed(seed)
+    made_from = json.dumps([recipe, seed], sort_keys=True)
     rows, exercises = base_rows(task, recipe.pop("rows"), seed=recipe.pop("data_seed"))
-    phases = [recipe | phase for phase in recipe.pop("phases")]
+    given = recipe.pop("phases")
+    phases = [recipe | phase for phase in given]
     mixtures = [mix(rows, exercises, phase.pop("exercises")) for phase in phases]
     corpus = (text for row in mixtures[0] for text in (row.problem, row.cot or "", row.answer))
     processor = build_processor(corpus, task)
     model = build_model(processor, seed)
     for k, (phase, mixture) in enumerate(zip(phases, mixtures, strict=True), start=1):
-        kept = output.with_name(f"{output.name}.phase{k}")
+        kept = output.with_name(f"{output.name}.phase{k}-{hashlib.sha256(made_from.encode()).hexdigest()[:8]}")
         if kept.is_dir():
             model = type(model).from_pretrained(kept).float()
             continue
-        phase.pop("phases", None)
         dataset = to_dataset(mixture, task, targets=True)
         config = SFTConfig(output_dir=str(output), seed=seed, **phase)
         SFTTrainer(model=model, args=config, train_dataset=dataset, processing_class=processor).train()
         if k < len(phases):
-            model.save_pretrained(kept.with_suffix(".part"))
-            kept.with_suffix(".part").rename(kept)
+            part = kept.with_name(f"{kept.name}.part")
+            model.save_pretrained(part)
+            part.rename(kept)
     model.half().save_pretrained(output)
     processor.save_pretrained(output)
     for kept in output.parent.glob(f"{output.name}.phase*"):
