@@ -29,11 +29,9 @@ class Stubs(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         if name == "torchvision":
             sys.meta_path.remove(self)
-            import torch
-            self.library = library = torch.library.Library("torchvision", "DEF")
+            from torch import library
             for name in ("nms", "qnms"):
-                library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            torch._torchvision_stubs = self
+                library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 sys.meta_path.insert(0, Stubs())
 """

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNNING, OVER = {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED"}, {"COMPLETED"}
@@ -59,12 +60,6 @@ pytestmark = [
         reason="no Slurm here: apt-get install -y --no-install-recommends slurm-wlm munge",
     ),
 ]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ ZeRO runs where deepspeed is installed, on the CPU by gloo.
 """
 
 import json
-import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from servers import free_port
 from tqdm import tqdm
 
 from open_r1.utils.processes import Command, run_side_by_side
@@ -23,12 +23,6 @@ CONFIGS = ROOT / "recipes" / "accelerate_configs"
 COMPARED = ("loss", "grad_norm", "policy/reward", "kept/reward", "kept_share/teacher", "dead_groups/after")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 class Runs:
@@ -60,7 +54,7 @@ class Runs:
             file = output / "accelerate.yaml"
             file.write_text(yaml.safe_dump(config))
             command += ["-m", "accelerate.commands.accelerate_cli", "launch", "--config_file", str(file)]
-            command += ["--num_processes", str(processes), "--main_process_port", free_port()]
+            command += ["--num_processes", str(processes), "--main_process_port", str(free_port())]
         told["kind"] = "NO" if processes == 1 else "MULTI_CPU" if kind == "ddp" else "DEEPSPEED"
         started = Command((*command, WORKER, json.dumps(told)), output / "log")
         with tqdm(disable=True) as bar:
