@@ -113,3 +113,12 @@ def test_a_failed_request_is_open_again(tmp_path):
     (tmp_path / "id.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told) + '{"id": "a", "sa')
     assert list(read_lines(tmp_path / "id.jsonl")) == [("a", 1)]
     assert read_lines(tmp_path / "none.jsonl") == {}
+
+
+def test_more_replies_a_row_can_be_had_later(ask, tmp_path):
+    ask("--k=2", "--split=id")
+    before = (tmp_path / "out" / "id.jsonl").read_text()
+    _, scores = ask("--k=4", "--split=id")
+    after = (tmp_path / "out" / "id.jsonl").read_text()
+    assert after.startswith(before) and len(after.splitlines()) == 16
+    assert set(scores["sets"]["id"]["pass_at_k"]) == {"1", "2", "4"}
