@@ -154,7 +154,15 @@ def completion(
         choice["logprobs"] = {"content": [{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -0.25}]}
     usage = {"prompt_tokens": 100, "completion_tokens": 10 * n, "total_tokens": 100 + 10 * n}
     choices = [{"index": i, **choice} for i in range(n)]
-    return {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
+    answer = {"id": "x", "object": "chat.completion", "created": 1, "model": "m", "choices": choices, "usage": usage}
+    return answer | ({"prompt_logprobs": prompt_logprobs(body)} if "prompt_logprobs" in body else {})
+
+
+def prompt_logprobs(body: Mapping[str, Any]) -> list[dict[str, Any] | None]:
+    """As vLLM does: nothing for the first of 100 prompt tokens; each word of the reply at its end has -.1 a letter."""
+    words = body["messages"][-1]["content"].split()
+    values = [-9.0] * 99 + [-len(word) / 10 for word in words]
+    return [None, *({"5": {"logprob": value, "rank": 1, "decoded_token": "a"}} for value in values)]
 
 
 def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:

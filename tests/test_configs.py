@@ -17,6 +17,9 @@ from open_r1.schema import UserError
 from open_r1.settings import Settings
 
 ONE: dict[str, Any] = {"name": "one", "accuracy": 0.5}
+HOSTED: dict[str, Any] = {"name": "one", "provider": "litellm", "model": "gpt-4o"}
+PRICES: dict[str, Any] = {"usd_per_million_in": 1, "usd_per_million_out": 1}
+OWN: dict[str, Any] = HOSTED | {"model": "hosted_vllm/m", "api_base": "http://x/v1"} | PRICES
 CPU: dict[str, Any] = {"use_cpu": True, "bf16": False}
 
 
@@ -100,6 +103,8 @@ def test_the_defaults_that_the_rules_assume_are_trl_s():
         ({"external_models": [ONE | {"acuracy": 0.5}]}, "did you mean 'accuracy'"),
         ({"external_models": [ONE | {"correlation": 1}]}, "lies in [0, 1)"),
         ({"external_models": [ONE | {"n": 0}]}, "external_models[0].n is 0"),
+        ({"external_models": [HOSTED | {"scores": True}]}, "only a vLLM server says how likely"),
+        ({"external_models": [OWN | {"scores": True}]}, "no budget counts such calls"),
         ({"external_models": [ONE | {"timeout_s": 0}]}, "give seconds above 0"),
     ],
 )

@@ -197,3 +197,20 @@ def test_one_thread_serves_all_steps_and_ends_with_the_pool():
     pool.close()
     pool.close()
     assert not thread.is_alive() and provider.closed_in == "external-models"
+
+
+def test_the_pool_asks_those_that_can_tell_about_what_others_wrote_and_waits_no_longer_than_allowed(make_pool):
+    class Scorer(Fake):
+        scores, pause_s = True, 0.0
+
+        async def score(self, request, texts):
+            await asyncio.sleep(self.pause_s)
+            return [None if text == "odd" else (-float(len(text)),) for text in texts]
+
+    quick, slow, silent = Scorer("quick", echo), Scorer("slow", echo), Fake("silent", echo)
+    slow.pause_s = 60.0
+    written = [("policy", "abc"), ("policy", "abc"), ("quick", "own"), ("silent", "odd")]
+    began = time.monotonic()
+    known = make_pool(quick, slow, silent).score(REQUESTS[:2], [written, []], deadline_s=0.2)
+    assert known == [{("quick", "abc"): (-3.0,)}, {}] and time.monotonic() - began < 5
+    assert make_pool(silent).score(REQUESTS[:1], [written], deadline_s=0.2) == [{}]

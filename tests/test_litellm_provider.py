@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import json
 import logging
 import time
 from collections import Counter
@@ -251,3 +252,33 @@ def test_the_fingerprint_holds_what_changes_a_reply_and_nothing_else(tmp_path):
         ):
             assert LiteLLMProvider(model(server, **change), 10**6).fingerprint != plain
     assert KEY not in str(plain)
+
+
+def score(provider: LiteLLMProvider, asked: Request, *texts: str) -> list[tuple[float, ...] | None]:
+    async def run():
+        try:
+            return await provider.score(asked, texts)
+        finally:
+            await provider.aclose()
+
+    return asyncio.run(run())
+
+
+def test_a_server_is_asked_how_likely_it_finds_a_reply_that_it_did_not_write(tmp_path):
+    with FaultServer() as server:
+        provider = LiteLLMProvider(model(server, scores=True, temperature=0.7), 480_000)
+        assert provider.scores
+        told = score(provider, request(picture(tmp_path)), "one", '"quoted" three')
+    assert told == [(-0.3,), (-0.8, -0.5)]
+    bare, first, second = sorted(server.asked, key=lambda body: len(json.dumps(body)))
+    assert "prompt_logprobs" not in bare and len(bare["messages"]) == 1
+    assert first["prompt_logprobs"] == 0 and first["continue_final_message"] and not first["add_generation_prompt"]
+    assert first["messages"] == [*bare["messages"], {"role": "assistant", "content": "one"}]
+    assert second["messages"][-1]["content"] == '"quoted" three' and second["max_tokens"] == 1
+
+
+@pytest.mark.parametrize("fault", ["500", "400 n", "no choices", "broken json"])
+def test_a_server_that_does_not_say_leaves_the_component_unknown(tmp_path, fault):
+    with FaultServer(plan={fault: 1.0}) as server:
+        provider = LiteLLMProvider(model(server, scores=True), 480_000)
+        assert score(provider, request(picture(tmp_path)), "one", "two") == [None, None]

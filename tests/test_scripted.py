@@ -260,3 +260,13 @@ def test_log_probs_are_left_out_where_they_are_not_wanted_or_not_known():
     silent, telling = (ScriptedProvider("t", 1, accuracy=0.6, logprobs=wanted) for wanted in (False, True))
     replies = [ask(silent, COUNTING), ask(telling, SPATIAL), ask(telling, COUNTING)]
     assert [reply[0].logprobs is None for reply in replies if isinstance(reply, list)] == [True, True, False]
+
+
+def test_it_finds_its_own_replies_as_likely_as_it_says_and_what_it_never_says_impossible():
+    row = Row("s", "clevr_math", (), "How many?", "4", cot="3 + 1 = 4")
+    teacher = ScriptedProvider("t", 200, accuracy=0.6, correlation=0.5, format_rate=0.8, seed=3)
+    replies = asyncio.run(teacher.ask(Request(row, [], n=200)))
+    told = {reply.text: reply.logprobs for reply in replies}
+    scores = asyncio.run(teacher.score(Request(row, []), [*told, "<think>never</think>"]))
+    assert scores[:-1] == [pytest.approx(logprobs) for logprobs in told.values()] and scores[-1] == (-math.inf,)
+    assert asyncio.run(teacher.score(Request(SPATIAL, []), ["x"])) == [None]

@@ -226,6 +226,34 @@ def test_weights_reach_the_loss(tiny_folder, counting_data, tmp_path, weighting,
     assert not same(before, weights(trainer.model))
 
 
+class Scoring(Teacher):
+    """Finds every reply of others certain, or cannot tell."""
+
+    scores = True
+    told = (0.0,)
+
+    async def score(self, request: Request, texts: Sequence[str]) -> list[tuple[float, ...] | None]:
+        return [self.told for _ in texts]
+
+
+@pytest.mark.parametrize(("told", "known"), [((0.0,), 1.0), (None, 0.25)])
+def test_a_teacher_that_scores_the_policy_s_replies_makes_the_mixture_exact(
+    tiny_folder, counting_data, tmp_path, told, known
+):
+    """Four policy samples that are wrong, a right reply of either teacher: of 6 in the pool two and two are kept."""
+    teachers = [Scoring(None, name=name, logprobs=(0.0,)) for name in "ab"]
+    for teacher in teachers:
+        teacher.told = told
+    rules = {"weighting": Weighting("is", proposal="mixture")}
+    trainer = make_trainer(tiny_folder, counting_data, tmp_path, teachers, rules=rules, max_completion_length=64)
+    seen = watch_advantages(trainer)
+    metrics = train(trainer)
+    one, Z = 1 / 1.1547, 4 / 6  # of two 0 and two 2; the policy weighs at most K / N = 6 / 4
+    expected = [-one * Z * 6 / 4 if told is None else 0.0] * 4 + [0.0] * 4
+    assert sorted(seen[0].flatten().tolist()) == pytest.approx(sorted(expected), abs=1e-3)
+    assert metrics["weights/known"] == known
+
+
 def test_luffy_gives_every_external_token_the_weight_of_its_probability(tiny_folder, counting_data, tmp_path):
     rules = {"weighting": Weighting("luffy")}
     trainer = make_trainer(tiny_folder, counting_data, tmp_path, [Teacher(None)], rules=rules, max_completion_length=64)

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -162,6 +163,25 @@ def test_the_mixture_bounds_the_policy_s_weight_by_the_inverse_of_its_share():
     weighted, metrics = one_group(weighting, [[-1.0], [-1.0], [-30.0]], group)
     assert weighted.flatten().tolist() == pytest.approx([3.0, 1.5, 3 / (1 + math.exp(20))])  # clamped at 20
     assert "weights/tv" not in metrics
+
+
+def test_the_mixture_is_exact_where_every_model_scored_every_candidate():
+    """A pool of one each: w = pi / mean(pi, a, b). With a and b as likely as pi w is 1; with b impossible 3 / 2."""
+    own = replace(candidate(POLICY, 1), others={"a": (-1.0,), "b": (-1.0,)})
+    from_a = replace(candidate("a", 1, logprobs=(-1.0,)), others={"b": (-math.inf,)})
+    from_b = replace(candidate("b", 1, logprobs=(-3.0,)), others={"a": (-3.0,)})
+    weighting = Weighting("is", proposal="mixture")
+    weighted, metrics = one_group(weighting, [[-1.0], [-1.0], [-2.0]], [own, from_a, from_b])
+    expected = [1.0, 1.5, 3 / (1 + 2 * math.exp(-1.0))]
+    assert weighted.flatten().tolist() == pytest.approx(expected, abs=1e-6) and metrics["weights/known"] == 1.0
+    half = [own, replace(from_a, others={}), replace(from_b, others={})]
+    weighted, metrics = one_group(weighting, [[-1.0], [-1.0], [-2.0]], half)
+    assert metrics["weights/known"] == pytest.approx(4 / 6)
+    assert all(bound >= exact - 1e-6 for bound, exact in zip(weighted.flatten().tolist(), expected, strict=True))
+    token = replace(candidate(POLICY, 2), others={"a": (-1.0, -2.0), "b": (-3.0,)})  # b counts other tokens
+    pair = [token, candidate("a", 1, logprobs=(-1.0,)), candidate("b", 1, logprobs=(-1.0,))]
+    weighted, _ = one_group(Weighting("is", "token", "mixture"), [[-1.0, -1.0], [-1.0], [-1.0]], pair)
+    assert weighted[0].tolist() == pytest.approx([1.5, 3 / (1 + math.exp(-1.0))])
 
 
 def test_luffy_weighs_external_tokens_and_sft_replaces_external_advantages():

@@ -7,10 +7,12 @@ order is read, is settled here.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from open_r1.candidates import scored_by
 from open_r1.external.failures import Answers
 from open_r1.external.gather import ExternalPool, Gathered
 from open_r1.external.lookahead import LookAhead, Sampler
 from open_r1.external.provider import Request
+from open_r1.groups import Groups
 from open_r1.prompts import PromptKind, messages
 from open_r1.schema import Candidate, Row
 from open_r1.tasks import Task
@@ -74,6 +76,22 @@ class Teachers:
             coming = self._ahead.coming(self._places[rows_P[0].id], min(self.asking.prefetch_steps, left))
             self.pool.prefetch([self._request(self._rows[place], step) for place in coming])
         return lambda _: pending()
+
+    def score(self, rows_P: Sequence[Row], groups: Groups, step: int) -> Groups:
+        """Ask the external models that can tell how likely they find the kept candidates that others wrote; waits."""
+        requests = [self._request(row, step) for row in rows_P]
+        written_PG = [
+            [(pool[k].source, pool[k].text) for k in kept_G]
+            for pool, kept_G in zip(groups.pools, groups.kept_PG, strict=True)
+        ]
+        known_P = self.pool.score(requests, written_PG, self.asking.deadline_s)
+
+        def told(p: int, candidate: Candidate) -> Candidate:
+            names = [name for name in self.pool.names if (name, candidate.text) in known_P[p]]
+            others = {name: known_P[p][name, candidate.text] for name in names if name != candidate.source}
+            return scored_by(candidate, others)
+
+        return groups.with_kept(told)
 
     def usage(self) -> dict[str, float]:
         """Metrics of asking, apart from what came (docs/METRICS.md)."""

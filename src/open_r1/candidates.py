@@ -5,7 +5,8 @@ becomes ordinary text tokens, since the real ones would break the match of image
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from open_r1.schema import POLICY, Candidate, Reply, Score
@@ -79,9 +80,21 @@ def _logprobs(given: Sequence[float] | None, encoded: int, length: int, cut: boo
     """Log-probs of the `length` tokens that are kept of a reply whose text is `encoded` tokens of the policy's."""
     if given is None or not all(map(math.isfinite, given)):
         return None
-    if len(given) - encoded in (0, 1):  # token by token the policy's; an end that was not reported counts as certain
-        return (*given, 0.0)[:length]
-    return None if cut else tuple(given)  # how many of a foreign tokenisation's tokens are left is not known
+    if len(given) - encoded not in (0, 1) and cut:
+        return None  # how many of a foreign tokenisation's tokens are left is not known
+    return _aligned(given, encoded, length)
+
+
+def _aligned(given: Sequence[float], encoded: int, length: int) -> tuple[float, ...]:
+    """Token by token the policy's where it may be; an end that was not reported counts as certain."""
+    return (*given, 0.0)[:length] if len(given) - encoded in (0, 1) else tuple(given)
+
+
+def scored_by(candidate: Candidate, told: Mapping[str, Sequence[float]]) -> Candidate:
+    """Return the candidate with the log-probs of external models that did not write it, by their names."""
+    length = len(candidate.token_ids)
+    encoded = length if candidate.truncated else length - 1
+    return replace(candidate, others={name: _aligned(given, encoded, length) for name, given in told.items()})
 
 
 def encode_as_text(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:

@@ -47,5 +47,12 @@ def check_litellm(model: ExternalModelConfig, where: str) -> None:
         raise UserError(f"{where} has one price of two; give both usd_per_million_in and usd_per_million_out, or none")
     if model.api_base and not re.match("https?://[^/]", model.api_base):
         raise UserError(f"{where}.api_base is '{model.api_base}'; it must begin with http:// or https://; mend it")
+    if model.scores and not (model.api_base and model.model.startswith("hosted_vllm/")):
+        raise UserError(
+            f"{where}.scores is true, but only a vLLM server says how likely it finds others' replies; write model:"
+            " hosted_vllm/NAME and its api_base, or leave scores out"
+        )
+    if model.scores and (model.usd_per_million_in or model.usd_per_million_out):
+        raise UserError(f"{where}.scores is true, but no budget counts such calls; leave one of scores and prices out")
     if own := model.extra_body.keys() & OURS:
         raise UserError(f"{where}.extra_body holds '{min(own)}', which this project sets; use its own setting")

@@ -1,7 +1,7 @@
 """The groups of a batch: every prompt's pool of candidates, the G that are kept, and their way back to TRL."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +68,13 @@ class Groups:
     def dead_P(self) -> list[bool]:
         """Of every prompt whether its update is nothing: all its advantages are zero."""
         return [not advantages_G.any() for advantages_G in self.advantages_PG]
+
+    def with_kept(self, change: Callable[[int, Candidate], Candidate]) -> "Groups":
+        """Replace every kept candidate by change(prompt, candidate)."""
+        pools = [list(pool) for pool in self.pools]
+        for p, k, candidate in self._kept_places():
+            pools[p][k] = change(p, candidate)
+        return replace(self, pools=pools)
 
     def repack(self, generated: Generated) -> Generated:
         """Put the kept candidates where TRL expects its own completions."""

@@ -4,7 +4,8 @@ Axis letters used in names everywhere: P prompts, M external models, N samples p
 G candidates kept, T completion tokens, R reward functions (docs/METHOD.md, section 1).
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 POLICY = "policy"  # Candidate.source of the model that is trained; any other source is an external model's name
@@ -91,6 +92,8 @@ class Candidate:
     # Under the external model that wrote it: one per token of token_ids where the tokenisations agree, else in its own,
     # and only their sum is used. None: not known.
     logprobs: tuple[float, ...] | None = None
+    # The same under external models that did not write it, by name; those that cannot tell are left out.
+    others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def external(self) -> bool:

@@ -36,6 +36,9 @@ class ExternalModelConfig:
     timeout_s: float = _setting(30.0, "Seconds after which a call counts as failed, its retries and pauses included.")
     logprobs: bool = _setting(True, "Take log-probs where it gives them; external_weight is and snis need them.")
     same_tokenizer: bool = _setting(False, "Whether it has the policy's tokenizer; weight_level token needs that.")
+    scores: bool = _setting(
+        False, "Whether it can say how likely it finds others' replies (scripted, vLLM); weight_proposal mixture asks."
+    )
 
     accuracy: float = _setting(0.5, "Mean accuracy of its replies, in [0, 1].", only="scripted")
     accuracy_by_kind: dict[str, float] = field(

@@ -175,7 +175,10 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
             for own, row, answers in zip(own_PN, rows_P, gathered.answers, strict=True)
         ]
 
-        self._groups = groups = Groups.choose(pools, G, self.rule)
+        groups = Groups.choose(pools, G, self.rule)
+        if self.teachers and self.weighting.needs_others:
+            groups = self.teachers.score(rows_P, groups, self.state.global_step)
+        self._groups = groups
         for name, count in count_unweighted(self.weighting, gathered.answers, pools).items():
             self._log_metric(f"external/{name}/unweighted", count)
         metrics = step_metrics(pools, groups.kept_PG, self.sources, gathered.failures, gathered.wait_s)

@@ -84,12 +84,15 @@ def weigh(
 
     logps_BC, mask_BC, proposals_BC = _at_level(weighting.level, logps_BT, mask_BT, kept)
     if weighting.proposal == "mixture":
-        shares_SB, proposals_SBC = _mixture(pools, kept, G, proposals_BC)
-        log_w_BC = mixture_log_weights(logps_BC, proposals_SBC, shares_SB)
+        shares_SB, proposals_SBC = _mixture(weighting.level, logps_BT.shape[1], pools, kept, G)
+        proposals_SBC = proposals_SBC.to(logps_BC)
+        log_w_BC = mixture_log_weights(logps_BC, proposals_SBC, shares_SB.to(logps_BC))
     else:
         log_w_BC = torch.where(external_B1, log_weights(logps_BC, proposals_BC), 0.0)
     metrics = _describe(log_w_BC.exp(), mask_BC, external_B1, G)
-    if weighting.proposal == "own":
+    if weighting.proposal == "mixture":
+        metrics["weights/known"] = 1 - proposals_SBC.isnan().float().mean().item()
+    else:
         metrics["weights/tv"] = total_variation(log_w_BC.exp()[external_B1 & mask_BC]).item()
     if weighting.kind == "snis":
         return advantages_B1 * self_normalised(log_w_BC, mask_BC, G), metrics
@@ -102,25 +105,40 @@ def _at_level(
     level: str, logps_BT: Tensor, mask_BT: Tensor, kept: Sequence[Candidate]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probs under the policy, mask, and log-probs under the writer (0 for the policy's own), each (B, C)."""
-    given = [list(c.logprobs or ()) if c.external else [] for c in kept]
+    T = logps_BT.shape[1]
+    entries = [_entries(level, T, c, c.logprobs if c.external else (0.0,) * len(c.token_ids)) for c in kept]
+    proposals_BC = torch.tensor(entries, device=logps_BT.device)
+    if level == "token":
+        return logps_BT, mask_BT, proposals_BC
+    logps_B1 = torch.where(mask_BT, logps_BT, 0.0).sum(dim=1, keepdim=True)
+    return logps_B1, torch.ones_like(logps_B1, dtype=torch.bool), proposals_BC
+
+
+def _entries(level: str, T: int, candidate: Candidate, given: Sequence[float] | None) -> list[float]:
+    """One candidate's row of log-probs, (C,): NaN where they are not known, 0 on padding."""
+    tokens = len(candidate.token_ids)
     if level == "sequence":
-        proposals_B1 = torch.tensor([[math.fsum(row)] for row in given], device=logps_BT.device)
-        logps_B1 = torch.where(mask_BT, logps_BT, 0.0).sum(dim=1, keepdim=True)
-        return logps_B1, torch.ones_like(logps_B1, dtype=torch.bool), proposals_B1
-    padded = [row + [0.0] * (logps_BT.shape[1] - len(row)) for row in given]
-    return logps_BT, mask_BT, torch.tensor(padded, device=logps_BT.device)
+        return [math.nan if given is None else math.fsum(given)]
+    known = given is not None and len(given) == tokens
+    return [*(given if known and given else [math.nan] * tokens), *[0.0] * (T - tokens)]
 
 
 def _mixture(
-    pools: Sequence[Sequence[Candidate]], kept: Sequence[Candidate], G: int, proposals_BC: Tensor
+    level: str, T: int, pools: Sequence[Sequence[Candidate]], kept: Sequence[Candidate], G: int
 ) -> tuple[Tensor, Tensor]:
-    """Shares of the sources in each row's pool (M + 1, B); components (M, B, C), of which the writer's is known."""
+    """Shares of the sources in each row's pool, (M + 1, B), and components, (M, B, C), NaN where one is not known.
+
+    The writer's is known, and those of models that were asked about others' replies.
+    """
     sources = [POLICY, *sorted({c.source for pool in pools for c in pool if c.external})]
     shares_PS = [[sum(c.source == source for c in pool) / len(pool) for source in sources] for pool in pools]
-    shares_SB = torch.tensor(shares_PS, device=proposals_BC.device).repeat_interleave(G, dim=0).T
-    wrote_SB = torch.tensor([[c.source == source for c in kept] for source in sources[1:]], device=proposals_BC.device)
-    wrote_SB1 = wrote_SB.view(len(sources) - 1, len(kept), 1)
-    return shares_SB, torch.where(wrote_SB1, proposals_BC, torch.nan)
+    shares_SB = torch.tensor(shares_PS).repeat_interleave(G, dim=0).T
+    components_SBC = [
+        [_entries(level, T, c, c.logprobs if c.source == source else c.others.get(source)) for c in kept]
+        for source in sources[1:]
+    ]
+    C = 1 if level == "sequence" else T
+    return shares_SB, torch.tensor(components_SBC).view(len(sources) - 1, len(kept), C)
 
 
 def _describe(w_BC: Tensor, mask_BC: Tensor, external_B1: Tensor, G: int) -> dict[str, float]:

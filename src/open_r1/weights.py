@@ -32,6 +32,11 @@ class Weighting:
         """Whether a candidate without log-probs of the model that wrote it has no weight."""
         return self.kind in ("is", "snis")
 
+    @property
+    def needs_others(self) -> bool:
+        """Whether it matters how likely a candidate is under external models that did not write it."""
+        return self.needs_logprobs and self.proposal == "mixture"
+
 
 def log_weights(logps_BC: Tensor, proposal_BC: Tensor) -> Tensor:
     """Log w = log pi_old(o) - log q(o), Eq. 8, clamped."""

@@ -56,6 +56,13 @@ def chat(request: Request, max_pixels: int) -> Chat:
     return Chat(messages, json.dumps(messages).encode(), "".join(texts), sizes)
 
 
+def answered(told: Chat, text: str) -> Chat:
+    """The same with an assistant's turn at its end; the pictures are not encoded again."""
+    turn = {"role": "assistant", "content": text}
+    wire = told.wire[:-1] + b", " + json.dumps(turn).encode() + b"]"
+    return told._replace(messages=[*told.messages, turn], wire=wire)
+
+
 def picture_sizes(request: Request, max_pixels: int) -> list[tuple[int, int]]:
     """Width and height of each picture as it will be sent, from the files' headers alone."""
     pieces = [piece for message in request.messages for piece in message["content"] if isinstance(piece, Mapping)]

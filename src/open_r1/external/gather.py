@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from open_r1.external.failures import Answers, FailureLog, require
 from open_r1.external.provider import Provider, Request
+from open_r1.external.scoring import LogProbs, score_all
 from open_r1.external.stored import StoredProvider
 from open_r1.schema import POLICY, Failure, Reply, UserError
 
@@ -55,6 +56,7 @@ class ExternalPool:
                 raise UserError(f"external_models: the name '{name}' is {rule}; give every external model its own name")
         self._log = FailureLog(self.names)
         self._stored = [provider for provider in providers if isinstance(provider, StoredProvider)]
+        self._scoring = [provider for provider in providers if getattr(provider, "scores", False)]
 
     @property
     def failures(self) -> dict[str, int]:
@@ -97,6 +99,15 @@ class ExternalPool:
         """
         if self._stored and requests:
             asyncio.run_coroutine_threadsafe(_prefetch_all(self._stored, requests), self._loop)
+
+    def score(
+        self, requests: Sequence[Request], written_PG: Sequence[Sequence[tuple[str, str]]], deadline_s: float
+    ) -> list[dict[tuple[str, str], LogProbs]]:
+        """Ask the models that can tell how likely they find replies of others, and wait: see `scoring.score_all`."""
+        if not self._scoring:
+            return [{} for _ in requests]
+        scores = score_all(self._scoring, requests, written_PG, deadline_s)
+        return asyncio.run_coroutine_threadsafe(scores, self._loop).result(timeout=deadline_s + GRACE_S)
 
     def usage(self) -> dict[str, float]:
         """Metrics of the models whose replies are kept: hits since the last call, dollars since the store was made."""

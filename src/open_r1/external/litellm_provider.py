@@ -12,7 +12,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from open_r1.external.breaker import Breaker
@@ -21,6 +21,7 @@ from open_r1.external.limiter import Limiter
 from open_r1.external.prices import price, prompt_tokens
 from open_r1.external.provider import Request
 from open_r1.external.response import read_replies, reported_prompt_tokens
+from open_r1.external.scoring import LogProbs, score_by_vllm
 from open_r1.external.wire import OpenAIWire, Trouble, Wire
 from open_r1.external.wire_litellm import LiteLLMWire, supported
 from open_r1.schema import Failure, Reply
@@ -43,7 +44,7 @@ class LiteLLMProvider:
             model: the entry, its `n` filled in.
             max_pixels: larger pictures are scaled down to this, as they are for the policy.
         """
-        self.name, self.n, self.concurrency = model.name, model.n or 1, model.concurrency
+        self.name, self.n, self.concurrency, self.scores = model.name, model.n or 1, model.concurrency, model.scores
         self._model, self._max_pixels, self._price = model, max_pixels, price(model)
         key = os.environ.get(model.key_variable, "") if model.key_variable else ""
         direct = bool(model.api_base) and model.model.startswith(DIRECT)
@@ -94,6 +95,20 @@ class LiteLLMProvider:
         told = await asyncio.to_thread(chat, request, self._max_pixels)
         whole, rest = divmod(request.n, self._n_per_request)
         return await self._requests(told, [self._n_per_request] * whole + [rest] * (rest > 0))
+
+    async def score(self, request: Request, texts: Sequence[str]) -> list[LogProbs | None]:
+        """How likely the model finds each text as its reply; see `Provider`. Each is tried once."""
+        told = await asyncio.to_thread(chat, request, self._max_pixels)
+        return await score_by_vllm(self._send_once, told, texts)
+
+    async def _send_once(self, told: Chat, keys: Mapping[str, Any]) -> dict[str, Any]:
+        body = {"model": self._model.model.partition("/")[2], "max_tokens": 1} | self._model.extra_body | dict(keys)
+        async with self._limiter.slot(prompt_tokens(self._model.model, told.text, told.sizes, bytes_per_token=4)):
+            try:
+                async with asyncio.timeout(self._model.timeout_s):
+                    return await self._wire.send(told, body)
+            except TimeoutError:
+                raise Trouble("timeout", f"no answer within {self._model.timeout_s:g} s") from None
 
     async def _requests(self, told: Chat, sizes: list[int], plain: bool = False) -> list[Reply] | Failure:
         answers = await asyncio.gather(*(self._request(told, size, plain) for size in sizes))

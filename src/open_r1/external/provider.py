@@ -34,7 +34,7 @@ class Provider(Protocol):
 
     `name` is the `Candidate.source` of its replies and the word in metrics; `n` is N of this source.
 
-    Three members are optional; store and ledger (`external/stored.py`) and collecting read them:
+    Some members are optional; store and ledger (`external/stored.py`), collecting and weights read them:
 
     `fingerprint`, a mapping that JSON can hold: every setting that changes what a reply is (model and revision,
     temperature, scaling of pictures, ...), and none that does not (n, time-outs, prices, limits). Replies bought under
@@ -44,6 +44,10 @@ class Provider(Protocol):
     `upper_bound_usd(request) -> float | None`: the most that one `ask` can cost, its retries included; None where no
     price is known, which is refused. Without it the model is free of charge. After a failure that the model may have
     charged for all the same (reasons "timeout", "connection", "bad_reply") the bound counts as spent.
+
+    `scores`, true where there is `score(request, texts)`, a coroutine that returns how likely the model finds each text
+    as its reply to the request: log-probs per token of its own tokenisation, or None where it cannot tell. Only models
+    that are free of charge have it: it is neither counted nor kept.
 
     `concurrency`: questions that it works on at once; collecting keeps no more under way, so that it stops soon.
     """

@@ -14,7 +14,7 @@ import asyncio
 import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
@@ -46,12 +46,14 @@ class ScriptedProvider:
     fail_rate: float = 0.0  # share of questions that it fails on, always the same ones
     latency_s: float = 0.0  # seconds that every call takes
     logprobs: bool = True  # whether replies say how likely they were; on spatial rows they never do
+    scores: bool = False  # whether it is asked how likely it finds others' replies
     seed: int = 0  # models of one run share it, and with it which questions are hard
 
     @property
     def fingerprint(self) -> dict[str, Any]:
         """What a reply depends on; see `Provider`."""
-        settings = {key: value for key, value in vars(self).items() if key not in ("n", "fail_rate", "latency_s")}
+        no_part = ("n", "fail_rate", "latency_s", "scores")
+        settings = {key: value for key, value in vars(self).items() if key not in no_part}
         reads = ("id", "answer", "cot", "kind")
         return settings | {"accuracy_by_kind": dict(self.accuracy_by_kind), "provider": "scripted", "reads": reads}
 
@@ -75,16 +77,26 @@ class ScriptedProvider:
         latent = math.sqrt(self.correlation) * z + math.sqrt(1 - self.correlation) * rng.gauss(0, 1)
         accuracy = self.accuracy_by_kind.get(row.kind or "", self.accuracy)
         answer = answer_at(row, accuracy, NormalDist().cdf(latent), rng)
-        cot = row.cot or f"I look at what is asked and find {row.answer}"
-        if last := re.search(rf"(?<![\w.]){re.escape(row.answer)}$", cot):
-            cot = cot[: last.start()] + answer  # the reasoning ends in the answer it gives, right or wrong
-        text = format_reply(cot, answer)
         tagged = rng.random() < self.format_rate
         logprobs = None
         if self.logprobs and not true_functions(row):  # one spatial answer comes about in several ways
             share = answer_share(row, answer, self._right_share(accuracy, z))
             logprobs = (math.log(share * (self.format_rate if tagged else 1 - self.format_rate)),)
-        return Reply(text if tagged else text.removeprefix("<think>"), latency_s=self.latency_s, logprobs=logprobs)
+        return Reply(reply_text(row, answer, tagged), latency_s=self.latency_s, logprobs=logprobs)
+
+    async def score(self, request: Request, texts: Sequence[str]) -> list[tuple[float, ...] | None]:
+        """How likely its reply to the row is each text: -inf for what it never says; None on spatial rows."""
+        row = request.row
+        if true_functions(row):
+            return [None] * len(texts)
+        z = random.Random(f"{self.seed}/{row.id}").gauss(0, 1)
+        right_share = self._right_share(self.accuracy_by_kind.get(row.kind or "", self.accuracy), z)
+        shares = {
+            reply_text(row, answer, tagged): answer_share(row, answer, right_share) * rate
+            for answer in {row.answer, *wrong_answers(row)}
+            for tagged, rate in ((True, self.format_rate), (False, 1 - self.format_rate))
+        }
+        return [(math.log(share) if (share := shares.get(text, 0.0)) else -math.inf,) for text in texts]
 
     def _right_share(self, accuracy: float, z: float) -> float:
         """Probability that a reply to a question of this difficulty z is right: P(u < accuracy | z)."""
@@ -92,6 +104,15 @@ class ScriptedProvider:
             return float(accuracy)
         threshold = NormalDist().inv_cdf(accuracy) - math.sqrt(self.correlation) * z
         return NormalDist().cdf(threshold / math.sqrt(1 - self.correlation))
+
+
+def reply_text(row: Row, answer: str, tagged: bool) -> str:
+    """The one reply that gives this answer: the row's own reasoning, ending in it."""
+    cot = row.cot or f"I look at what is asked and find {row.answer}"
+    if last := re.search(rf"(?<![\w.]){re.escape(row.answer)}$", cot):
+        cot = cot[: last.start()] + answer  # the reasoning ends in the answer it gives, right or wrong
+    text = format_reply(cot, answer)
+    return text if tagged else text.removeprefix("<think>")
 
 
 def answer_share(row: Row, answer: str, right_share: float) -> float:

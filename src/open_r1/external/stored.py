@@ -58,6 +58,7 @@ class StoredProvider:
         self.provider, self.store, self.ledger, self.prompt = provider, store, ledger, prompt
         self.name, self.n = provider.name, provider.n
         self.usage = Usage()
+        self.scores = getattr(provider, "scores", False) and not store.database.read_only
         self.fingerprint = getattr(provider, "fingerprint", {"name": provider.name})
         self._running: dict[bytes, asyncio.Task[list[Reply] | Failure]] = {}
         self._broken: BaseException | None = None  # what a purchase raised that nobody waited for
@@ -77,6 +78,10 @@ class StoredProvider:
         asked = self.question(request)
         have = self._stored(asked)[: request.n]
         return have if len(have) == request.n else await self._purchase(asked, request)
+
+    async def score(self, request: Request, texts: Sequence[str]) -> list[tuple[float, ...] | None]:
+        """The provider's own answer; see `Provider`."""
+        return await cast(Any, self.provider).score(request, texts)
 
     def stored(self, request: Request) -> list[Reply]:
         """What the store holds of the replies that are asked for; asks nobody."""
