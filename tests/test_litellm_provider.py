@@ -277,7 +277,7 @@ def test_a_server_is_asked_how_likely_it_finds_a_reply_that_it_did_not_write(tmp
     assert second["messages"][-1]["content"] == '"quoted" three' and second["max_tokens"] == 1
 
 
-@pytest.mark.parametrize("fault", ["500", "400 n", "no choices", "broken json"])
+@pytest.mark.parametrize("fault", ["500", "429", "no choices", "broken json"])
 def test_a_server_that_does_not_say_leaves_the_component_unknown(tmp_path, fault):
     with FaultServer(plan={fault: 1.0}) as server:
         provider = LiteLLMProvider(model(server, scores=True), 480_000)

@@ -23,7 +23,7 @@ from open_r1.rows import load_rows
 from open_r1.schema import Failure
 from open_r1.settings import ExternalModelConfig
 from open_r1.tasks import get_task
-from test_litellm_provider import KEY, ask, key, picture, request  # noqa: F401 (a fixture)
+from test_litellm_provider import KEY, ask, key, picture, request, score  # noqa: F401 (a fixture)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 TASK = get_task("clevr_math")
@@ -79,6 +79,20 @@ def test_vllm_sees_the_picture_and_gives_eight_replies_with_log_probs_in_one_req
     assert caplog.messages == []
 
 
+def test_vllm_finds_its_own_replies_as_likely_as_when_it_wrote_them_and_others_less(vllm, counting_data):
+    row = load_rows(TASK, counting_data, "train").rows[0]
+    asked = replace(request(row.images[0], n=8, id=row.id), row=row, messages=messages(row, TASK))
+    config = teacher(vllm, "hosted_vllm/tiny", scores=True)
+    [replies] = ask(LiteLLMProvider(config, 480_000), asked)
+    assert isinstance(replies, list)
+    whole = [reply for reply in replies if reply.finish_reason == "stop"]
+    told = score(LiteLLMProvider(config, 480_000), asked, *(reply.text for reply in whole), "jam jam jam")
+    for reply, logprobs in zip(whole, told, strict=False):
+        assert logprobs and len(reply.logprobs) - len(logprobs) in (0, 1)  # its end is not counted
+        assert sum(logprobs) == pytest.approx(sum(reply.logprobs), abs=0.1)
+    assert len(whole) >= 4 and sum(told[-1]) < min(sum(logprobs) for logprobs in told[:-1])
+
+
 def test_ekipl_trains_against_vllm_from_the_recipe_to_the_summary(vllm, tmp_path):
     """Through launch.py, as a user does it; prints the external share and what the policy gained."""
     short = {"max_steps": 4, "num_train_rows": 32, "num_test_rows": 16, "external_deadline_s": 300}
@@ -86,6 +100,7 @@ def test_ekipl_trains_against_vllm_from_the_recipe_to_the_summary(vllm, tmp_path
     words += ["--teachers=vllm", "--external_models[0].name=tiny-vllm", "--external_models[0].model=hosted_vllm/tiny"]
     words += [f"--external_models[0].api_base={vllm}", "--external_models[0].max_tokens=96", "--external_models[0].n=4"]
     words += ["--external_models[0].timeout_s=300", f"--output_dir={tmp_path / 'run'}"]
+    words += ["--external_weight=snis", "--weight_proposal=mixture"]  # recipes/teachers/vllm.yaml has scores: true
     command = [sys.executable, "src/open_r1/launch.py", *words]
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=1500, check=False)
@@ -96,6 +111,7 @@ def test_ekipl_trains_against_vllm_from_the_recipe_to_the_summary(vllm, tmp_path
     sys.stdout.write(f"external share {shares}, accuracy {summary['base']['id']} -> {summary['final']['id']}\n")
     assert len(lines) == 4 and all(line["external/tiny-vllm/failures"] == 0 for line in lines)
     assert sum(shares) > 0 and all(line["pool/size"] == 8 + 4 for line in lines)
+    assert all(line["weights/known"] == 1.0 for line in lines)
 
 
 @pytest.fixture(scope="module")
