@@ -1,4 +1,4 @@
-"""The tiny base policy is pre-trained in phases; a finished one is not made again, and the seed fixes the weights."""
+"""The tiny base policy is pre-trained in phases; stopped it goes on to the same weights."""
 
 from pathlib import Path
 
@@ -15,11 +15,13 @@ TASK = get_task("trance")
 
 @pytest.fixture
 def make(tmp_path, monkeypatch):
-    """Makes a base of 6 rows in two phases of one step; a second phase at another rate with `learning_rate`."""
+    """Makes a base of 4 rows in two phases of 4 steps, two an epoch; `learning_rate` is the second's."""
     monkeypatch.setattr(sft, "own_folder", lambda *_: tmp_path / "data")
 
     def call(name: str, learning_rate: float = 1e-3) -> Path:
-        recipe = sft.read_recipe(TASK, ["rows=6", "max_steps=1", "per_device_train_batch_size=2", "warmup_steps=0"])
+        recipe = sft.read_recipe(
+            TASK, ["rows=4", "max_steps=4", "per_device_train_batch_size=2", "save_steps=1", "warmup_steps=0"]
+        )
         recipe["phases"] = [{"exercises": 0.5}, {"exercises": 0.0, "learning_rate": learning_rate}]
         return sft.make_base(TASK, recipe, 0, tmp_path / name)
 
@@ -34,42 +36,47 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_base_stopped_in_its_second_phase_goes_on_from_the_first_and_ends_the_same(make, tmp_path, monkeypatch):
-    whole, sets = weights(make("whole")), []
+def test_a_base_stopped_in_its_second_phase_goes_on_where_it_was_and_ends_the_same(make, tmp_path, monkeypatch):
+    whole, sets, steps = weights(make("whole")), [], []
     assert list(tmp_path.glob("*.phase*")) == []
-    taught, datasets = sft.SFTTrainer.train, sft.to_dataset
+    step, datasets = sft.WholeSFTTrainer.training_step, sft.to_dataset
+
+    def stop_at(count):
+        def one(trainer, *args):
+            if len(steps) == count:
+                raise KeyboardInterrupt
+            steps.append(trainer.args.learning_rate)
+            return step(trainer, *args)
+
+        return one
+
     monkeypatch.setattr(sft, "to_dataset", lambda rows, *a, **k: sets.append(rows) or datasets(rows, *a, **k))
-
-    def train_once(trainer):
-        if len(sets) == 2:
-            raise KeyboardInterrupt
-        return taught(trainer)
-
-    monkeypatch.setattr(sft.SFTTrainer, "train", train_once)
+    monkeypatch.setattr(sft.WholeSFTTrainer, "training_step", stop_at(4 + 3))  # in the second epoch of the second phase
     with pytest.raises(KeyboardInterrupt):
         make("cut")
     asked = [[row.problem == "What do the pictures show?" for row in rows] for rows in sets]
-    assert asked == [[False, True] * 3, [False] * 6]
-    assert len(list(tmp_path.glob("cut.phase1-*"))) == 1 and not (tmp_path / "cut/model.safetensors").exists()
-    monkeypatch.setattr(sft.SFTTrainer, "train", taught)
-    assert same(weights(make("cut")), whole) and len(sets) == 3  # the second phase alone
+    assert asked == [[False, True] * 2, [False] * 4]
+    assert len(list(tmp_path.glob("cut.phase*"))) == 2 and not (tmp_path / "cut").exists()
+    monkeypatch.setattr(sft.WholeSFTTrainer, "training_step", stop_at(None))
+    assert same(weights(make("cut")), whole) and steps == [1.5e-3] * 4 + [1e-3] * 4
     assert list(tmp_path.glob("*.phase*")) == []
 
 
-def test_a_phase_made_by_another_recipe_is_not_taken_up(make, tmp_path, monkeypatch):
-    taught, steps = sft.SFTTrainer.train, []
+def test_a_longer_second_phase_takes_up_the_first_and_not_the_second(make, monkeypatch):
+    rates, step = [], sft.WholeSFTTrainer.training_step
 
-    def train(trainer):
-        steps.append(trainer.args.learning_rate)
-        if len(steps) == 2:
+    def one(trainer, *args):
+        if len(rates) == 6:
             raise KeyboardInterrupt
-        return taught(trainer)
+        rates.append(trainer.args.learning_rate)
+        return step(trainer, *args)
 
-    monkeypatch.setattr(sft.SFTTrainer, "train", train)
+    monkeypatch.setattr(sft.WholeSFTTrainer, "training_step", one)
     with pytest.raises(KeyboardInterrupt):
         make("base")
+    rates.append(None)
     make("base", learning_rate=2e-3)
-    assert steps == [1.5e-3, 1e-3, 1.5e-3, 2e-3]
+    assert rates == [1.5e-3] * 4 + [1e-3] * 2 + [None] + [2e-3] * 4
 
 
 def test_exercises_are_refused_where_a_task_has_none():

@@ -30,7 +30,7 @@ from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from open_r1.batch import TRL_DEFAULTS, cut_step
-from open_r1.checkpoints import WholeCheckpoints
+from open_r1.checkpoints import WholeCheckpoints, last_checkpoint
 from open_r1.configs import EKIPLConfig
 from open_r1.metrics import JsonLinesCallback
 from open_r1.prompts import PromptKind, to_dataset
@@ -115,11 +115,11 @@ def mix(rows: Sequence[Row], exercises: Sequence[Row], share: float) -> list[Row
 def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Path:
     """Pre-train the tiny base policy of `task` and save it in half precision to `output`; same seed, same weights.
 
-    The recipe's `phases` follow one another, each with keys of its own. All but the last leave their policy in a folder
-    beside `output`, named by what it was made from, and a later start takes it from there.
+    The recipe's `phases` follow one another, each with keys of its own. Until the last has ended they leave checkpoints
+    in folders beside `output`, named by what they were made from; a later start goes on from there.
     """
     set_seed(seed)
-    made_from = json.dumps([recipe, seed], sort_keys=True)
+    made_from = [json.dumps(recipe | {"phases": seed}, sort_keys=True)]
     rows, exercises = base_rows(task, recipe.pop("rows"), seed=recipe.pop("data_seed"))
     given = recipe.pop("phases")
     phases = [recipe | phase for phase in given]
@@ -128,22 +128,28 @@ def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Pa
     processor = build_processor(corpus, task)
     model = build_model(processor, seed)
     for k, (phase, mixture) in enumerate(zip(phases, mixtures, strict=True), start=1):
-        kept = output.with_name(f"{output.name}.phase{k}-{hashlib.sha256(made_from.encode()).hexdigest()[:8]}")
-        if kept.is_dir():
-            model = type(model).from_pretrained(kept).float()
-            continue
-        dataset = to_dataset(mixture, task, targets=True)
-        config = SFTConfig(output_dir=str(output), seed=seed, **phase)
-        SFTTrainer(model=model, args=config, train_dataset=dataset, processing_class=processor).train()
-        if k < len(phases):
-            part = kept.with_name(f"{kept.name}.part")
-            model.save_pretrained(part)
-            part.rename(kept)
+        made_from.append(json.dumps(given[k - 1], sort_keys=True))
+        digest = hashlib.sha256("".join(made_from).encode()).hexdigest()[:8]
+        folder = output.with_name(f"{output.name}.phase{k}-{digest}")
+        model = teach(model, processor, to_dataset(mixture, task, targets=True), phase | {"seed": seed}, folder)
     model.half().save_pretrained(output)
     processor.save_pretrained(output)
-    for kept in output.parent.glob(f"{output.name}.phase*"):
-        shutil.rmtree(kept)
+    for folder in output.parent.glob(f"{output.name}.phase*"):
+        shutil.rmtree(folder)
     return output
+
+
+def teach(model: Any, processor: Any, dataset: Any, settings: dict[str, Any], folder: Path) -> Any:
+    """Return the policy after one phase, whose checkpoints lie in `folder`; a phase that has ended is not run again."""
+    ended = folder / "model"
+    if ended.is_dir():
+        return type(model).from_pretrained(ended).float()
+    config = SFTConfig(output_dir=str(folder), **settings)
+    trainer = WholeSFTTrainer(model=model, args=config, train_dataset=dataset, processing_class=processor)
+    last = last_checkpoint(folder)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    trainer.save_whole_model(ended)
+    return trainer.model
 
 
 def read_recipe(task: Task, overrides: Sequence[str] = ()) -> dict[str, Any]:
