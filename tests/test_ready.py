@@ -153,3 +153,11 @@ def test_the_price_table_needs_no_import_of_litellm():
     code = "import sys, open_r1.external.ready as r; r.price_table(); print('litellm' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(run.stdout.lower()) is False
+
+
+def test_weights_that_need_log_probs_are_refused_with_a_model_whose_api_has_none():
+    silent, telling = (ExternalModelConfig(**entry(model=name)) for name in ("claude-opus-4-5", "gpt-4o"))
+    with pytest.raises(UserError, match="the API of 'claude-opus-4-5' returns no log-probs") as error:
+        build_providers([silent], 0, 480_000, logprobs=True)
+    assert "\n" not in str(error.value)
+    assert len(build_providers([telling], 0, 480_000, logprobs=True)) == len(build_providers([silent], 0, 480_000)) == 1

@@ -66,8 +66,9 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
     folder = Path(str(config.output_dir))
     grade = functools.lru_cache(maxsize=2**14)(grader(task, config.grader_setting))
     kind = cast(PromptKind, config.prompt_kind)
+    ask, logprobs = not config.store_read_only, config.weighting.needs_logprobs
     providers = keep_replies(
-        build_providers(config.teachers, config.external_seed, config.max_pixels, ask=not config.store_read_only),
+        build_providers(config.teachers, config.external_seed, config.max_pixels, ask, logprobs),
         Prompt(task.name, kind, task.instruction_for(kind)),
         config.store_path,
         config.store_read_only,

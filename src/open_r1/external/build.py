@@ -13,7 +13,7 @@ from open_r1.settings import ExternalModelConfig
 
 
 def build_providers(
-    models: Sequence[ExternalModelConfig], seed: int, max_pixels: int, ask: bool = True
+    models: Sequence[ExternalModelConfig], seed: int, max_pixels: int, ask: bool = True, logprobs: bool = False
 ) -> list[Provider]:
     """Build every model, in the recipe's order; nothing is asked of anyone yet but whether their servers are there.
 
@@ -22,13 +22,21 @@ def build_providers(
         seed: of the scripted replies.
         max_pixels: pictures are sent at no more than this.
         ask: whether they will be asked at all; a dry run and a store that is only read need neither keys nor servers.
+        logprobs: whether replies without log-probs are of no use.
 
     Raises:
-        UserError: a key, a price, a server or a model is missing; one line each.
+        UserError: a key, a price, a server, a model or its log-probs are missing; one line each.
     """
     if ask and (missing := lacking(models)):
         raise UserError("\n".join(missing))
-    return [_build(model, seed, max_pixels) for model in models]
+    providers = [_build(model, seed, max_pixels) for model in models]
+    for model, provider in zip(models, providers, strict=True):
+        if logprobs and ask and isinstance(provider, LiteLLMProvider) and not provider.logprobs:
+            raise UserError(
+                f"external model '{model.name}': the API of '{model.model}' returns no log-probs, and external_weight"
+                " is and snis need them; take another model, or set external_weight to luffy or uncorrected"
+            )
+    return providers
 
 
 def _build(model: ExternalModelConfig, seed: int, max_pixels: int) -> Provider:

@@ -51,7 +51,7 @@ class LiteLLMProvider:
         self._wire: Wire = OpenAIWire(model.api_base, key) if direct else LiteLLMWire(model.model, model.api_base, key)
         takes = {"n", "logprobs"} if direct else supported(model.model)  # a server that does not is noticed
         self._n_per_request = model.n_per_request or (self.n if "n" in takes else 1)
-        self._logprobs = model.logprobs and "logprobs" in takes
+        self.logprobs = model.logprobs and "logprobs" in takes  # False as soon as it is seen to give none
         self._limiter = Limiter(model.concurrency, model.requests_per_minute, model.tokens_per_minute)
         self._breaker = Breaker()
         self._prompt_scale = 1.0  # how far the bound of a prompt's tokens was below what a server billed
@@ -117,7 +117,7 @@ class LiteLLMProvider:
 
     async def _request(self, told: Chat, n: int, plain: bool) -> list[Reply] | Failure:
         """Make one request for n replies; what it does not bring is asked for one by one. `plain`: no log-probs."""
-        extras = n > 1 or (self._logprobs and not plain)
+        extras = n > 1 or (self.logprobs and not plain)
         try:
             replies = await self._attempts(told, n, plain)
         except Trouble as trouble:
@@ -136,7 +136,7 @@ class LiteLLMProvider:
     async def _without_extras(self, told: Chat, n: int, trouble: Trouble) -> list[Reply] | Failure:
         answer = await self._requests(told, [1] * n, plain=True)
         if isinstance(answer, list):  # so it was the extras, not the question
-            self._n_per_request, self._logprobs = 1, False
+            self._n_per_request, self.logprobs = 1, False
             self._say("plain", f"it refused a request ({trouble}) and takes plain ones: one reply, no log-probs")
         return answer
 
@@ -186,7 +186,7 @@ class LiteLLMProvider:
         body |= {key: value for key in ("temperature", "top_p") if (value := getattr(model, key)) is not None}
         if n > 1:
             body["n"] = n
-        if self._logprobs and not plain:
+        if self.logprobs and not plain:
             body["logprobs"] = True
         return body | model.extra_body
 
@@ -198,8 +198,8 @@ class LiteLLMProvider:
         elif len(replies) < n:
             self._say("fewer", f"it returned {len(replies)} of {n} replies; what is missing is asked for one by one")
         told = [reply for reply in replies if reply.text]
-        if self._logprobs and not plain and told and all(reply.logprobs is None for reply in told):
-            self._logprobs = False
+        if self.logprobs and not plain and told and all(reply.logprobs is None for reply in told):
+            self.logprobs = False
             self._say("logprobs", "it returns no log-probs; its replies are kept without")
 
     def _say(self, topic: str, what: str) -> None:
