@@ -48,7 +48,8 @@ def origin(result: dict[str, Any]) -> str:
     """The line under a table: where its numbers come from."""
     machine = result["hardware"]
     if isinstance(machine, dict):
-        machine = f"{machine['cpu']}, {machine['cores']} cores, {machine['ram_gib']} GiB"
+        gpu = f"{machine['gpu']}, " if "gpu" in machine else ""
+        machine = f"{gpu}{machine['cpu']}, {machine['cores']} cores, {machine['ram_gib']} GiB"
     seeds = f"Seeds {', '.join(map(str, result['seeds']))}. " if "seeds" in result else ""
     date = f" {result['date']}." if "date" in result else ""
     return f"{seeds}Command: `{result['command']}`. Commit: {result['commit']}. Machine: {machine}.{date}\n"
