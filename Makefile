@@ -34,6 +34,8 @@ RUN ?=
 STEPS ?=
 # Which tests: by default those that take seconds and need neither GPU nor network; MARK=slow takes the slow ones.
 MARK ?= not slow and not gpu and not network
+# Two files of tests at once; the slow ones use all cores by themselves.
+SPREAD = $(if $(findstring not slow,$(MARK)),-n 2 --dist loadfile)
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -100,7 +102,7 @@ reproduce: $(STAMP)  ## every number of docs/RESULTS.md about the methods: hours
 	@$(PY) scripts/reproduce.py $(ARGS)
 
 test: $(STAMP)  ## run the fast tests (MARK=slow: the slow ones)
-	@$(PY) -m pytest -m "$(MARK)" $(ARGS)
+	@$(PY) -m pytest -m "$(MARK)" $(SPREAD) $(ARGS)
 
 check: $(STAMP)  ## style, format, types, and the order of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

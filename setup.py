@@ -35,6 +35,7 @@ CORE = [
 DEV = [
     "pytest==9.2.0",
     "pytest-timeout==2.4.0",
+    "pytest-xdist==3.8.0",
     "hypothesis==6.170.15",
     "ruff==0.17.6",
     "pyright[nodejs]==1.1.414",  # with its own Node, so that nothing is fetched at run time

@@ -8,9 +8,20 @@ from PIL import Image
 
 from open_r1 import report
 from open_r1.published import COLUMNS, QWEN2_VL
-from open_r1.report_data import passing_share, read_runs, table
+from open_r1.report_data import curve_points, passing_share, read_runs, table
+from open_r1.schema import UserError
 
 SETS = {"clevr_math": ("id", "ood"), "trance": ("id", "ood", "ood_left", "ood_right")}
+
+
+def write_replies(folder, sets, step, before, after):
+    """Replies to four rows of each set, of which the curve has the first two."""
+    (folder / "replies").mkdir(exist_ok=True)
+    for name in sets:
+        for when, scores in (("before", before), (f"step{step}", before[:2]), ("after", after)):
+            lines = [{"id": f"{name}-{i}", "accuracy": score} for i, score in enumerate(scores)]
+            text = "".join(json.dumps(line) + "\n" for line in reversed(lines))  # in no order
+            (folder / "replies" / f"{when}-{name}.jsonl").write_text(text)
 
 
 @pytest.fixture
@@ -25,7 +36,8 @@ def make(tmp_path):
         (folder / "summary.json").write_text(json.dumps(summary | {"base": base, "final": end}))
         steps = [{"prompts": 8 * s, "kept_share/policy": s / 80, "kept_share/t": 1 - s / 80} for s in range(1, 81)]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
-        points = [{"prompts": x, "sets": {name: {"accuracy": y} for name in SETS[task]}} for x, y in curve]
+        points = [{"step": x, "prompts": x, "sets": {name: {"accuracy": y} for name in SETS[task]}} for x, y in curve]
+        write_replies(folder, SETS[task], points[0]["step"] if points else 0, [0.2] * 4, [final] * 2 + [1.0, 0.0])
         (folder / "curve.jsonl").write_text("".join(json.dumps(point) + "\n" for point in points))
         if k:
             (folder / "passk").mkdir()
@@ -64,12 +76,24 @@ def test_the_published_numbers_are_those_of_the_paper_s_own_averages():
 
 
 def test_ekipl_passes_grpo_s_final_score_after_a_quarter_of_its_prompts(make, tmp_path):
-    make("grpo", 0, 0.4), make("ekipl", 0, 0.5, curve=[(80, 0.3), (160, 0.41), (320, 0.39)])
+    make("grpo", 0, 0.4, curve=[(80, 0.3)]), make("ekipl", 0, 0.5, curve=[(80, 0.3), (160, 0.41), (320, 0.39)])
     ekipl, grpo = read_runs([tmp_path / "runs"])
     assert passing_share([ekipl], [grpo], "id") == {"level": 0.4, "prompts": 160.0, "share": 0.25}
-    assert passing_share([grpo], [ekipl], "id") is None  # without a curve nothing is said
-    make("grpo", 0, 0.9)
+    make("grpo", 0, 0.9, curve=[(80, 0.3)])
     assert passing_share([ekipl], read_runs([tmp_path / "runs"])[1:], "id")["share"] is None
+    make("grpo", 0, 0.4)
+    assert passing_share([ekipl], read_runs([tmp_path / "runs"])[1:], "id") is None  # without a curve nothing is said
+
+
+def test_a_curve_ends_on_the_rows_that_its_points_are_of(make, tmp_path):
+    folder = make("grpo", 0, 0.4, curve=[(80, 0.3)])
+    write_replies(folder, ("id", "ood"), 80, [1.0, 0.5, 0.0, 0.0], [0.0, 0.5, 1.0, 1.0])
+    [run] = read_runs([folder])
+    assert curve_points(run, "id") == [(0, 0.75), (80, 0.3), (640, 0.25)]  # of four rows .375 and .625
+    assert passing_share([run], [run], "id") == {"level": 0.25, "prompts": 0.0, "share": 0.0}
+    (folder / "replies" / "after-id.jsonl").unlink()
+    with pytest.raises(UserError, match="lacks the replies of after and of step 80 to set id"):
+        curve_points(run, "id")
 
 
 def test_a_report_has_its_table_and_every_figure_twice(make, tmp_path, capsys):

@@ -153,9 +153,14 @@ def test_an_ablation_says_when_grpo_s_end_was_reached_and_which_dead_groups_were
         lines = [{"prompts": 8 * i, "kl/policy": 0.01, **dead} for i in range(4)]
         (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
         points = [
-            {"prompts": 10 * i, "sets": {"id": {"accuracy": a}, "ood": {"accuracy": 0.2}}}
+            {"step": i, "prompts": 10 * i, "sets": {"id": {"accuracy": a}, "ood": {"accuracy": 0.2}}}
             for i, a in enumerate(accuracy, 1)
         ]
+        (folder / "replies").mkdir()
+        for when, score in (("before", 0.2), ("step1", 0.0), ("after", {"grpo": 0.3, "ekipl": 0.35}[cell])):
+            for part in ("id", "ood_left", "ood_right"):
+                line = json.dumps({"id": part, "accuracy": score})
+                (folder / "replies" / f"{when}-{part}.jsonl").write_text(line)
         (folder / "curve.jsonl").write_text("\n".join(map(json.dumps, points)))
         (folder / "passk/scores.json").write_text(
             '{"sets": {"id": {"pass_at_k": {"16": {"mean": 0.625, "stderr": 0}}}}}'

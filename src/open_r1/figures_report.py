@@ -17,6 +17,7 @@ from open_r1.tasks import get_task
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 SETS = {"id": "in domain", "ood": "out of domain"}
+LABEL_INCHES = 2.8  # of the legend's width, for the longest method's name
 COMPARED = ("grpo", "reason_rft", "ekipl", "ekipl_plus")  # in figure 3: those trained by reinforcement
 
 
@@ -46,8 +47,9 @@ def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
     handles = {}
     for ax in figure.axes:
         handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    columns = max(1, round(figure.get_figwidth() / LABEL_INCHES))
     figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, handlelength=3.5
+        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, handlelength=3.5
     )
     paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
     for path in paths:
@@ -68,8 +70,8 @@ def draw_samples(runs: Sequence[Run], folder: Path) -> list[Path]:
                     look = _look(method)
                     ax.plot(prompts, mean, label=METHODS[method], markersize=4, **look)
                     ax.fill_between(prompts, mean - spread, mean + spread, color=look["color"], alpha=0.15, linewidth=0)
-            if baseline := of(runs, task, "grpo"):
-                final = np.mean([run.summary["final"][name]["accuracy"] for run in baseline])
+            if baseline := [run for run in of(runs, task, "grpo") if run.curve]:
+                final = np.mean([run.on_curve_rows("after", name) for run in baseline])
                 ax.axhline(final, color="black", linestyle=(0, (1, 1)), linewidth=1.2, label="GRPO's final score")
             ax.set(title=f"{get_task(task).title}, {where}", xlabel="training prompts", ylabel="accuracy")
             ax.yaxis.set_major_formatter(PercentFormatter(xmax=1))

@@ -27,6 +27,9 @@ NOTE = """Percent; ours: mean ± standard deviation over seeds. TRANCE is the pa
 a task's sets, ours and not the paper's average. Runs with MODEL=tiny are of a small policy on synthetic pictures:
 compare the order of methods with the paper's, not the numbers."""
 
+CURVES = """Curves are taken on the first rows of each test set (`curve_rows`), their ends and GRPO's final score on the
+same rows. Where a mean curve first reaches that score:"""
+
 
 def write_table(runs: Sequence[Run], folder: Path) -> str:
     """Write table1.md and table1.csv; returns the Markdown."""
@@ -71,7 +74,7 @@ def write_report(runs: Sequence[Run], folder: Path, teachers: Mapping[str, Seque
         else:
             text.append(f"## {title}\n\n![{title}]({picture.name})\n")
             if draw is draw_samples:
-                text.append(f"Where a mean curve first reaches GRPO's final score:\n\n{passing_table(runs)}")
+                text.append(f"{CURVES}\n\n{passing_table(runs)}")
     if teachers:
         picture, _ = draw_teachers({"published": runs, **teachers}, runs, folder)
         text.append(f"## External models of different accuracy\n\n![Accuracy by teachers]({picture.name})\n")

@@ -36,13 +36,33 @@ class Run:
     def curve(self) -> list[dict[str, Any]]:
         """Its curve.jsonl: accuracy on the test sets as training went on; empty where `curve_every` was 0."""
         path = self.folder / "curve.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        return _lines(path) if path.is_file() else []
+
+    def on_curve_rows(self, when: str, name: str) -> float:
+        """Mean accuracy "before" or "after" training on those rows of a test set that the curve has points of.
+
+        A curve has the first `curve_rows` rows; the whole set's score beside them would compare other questions.
+        Raises UserError where the run's replies are not there.
+        """
+        replies, step = self.folder / "replies", self.curve[0]["step"]
+        scores = []
+        for part in sorted(replies.glob(f"step{step}-{name}*.jsonl")):  # out of domain may be several files
+            ids = {line["id"] for line in _lines(part)}
+            whole = replies / part.name.replace(f"step{step}", when)
+            scores += [line["accuracy"] for line in _lines(whole) if line["id"] in ids] if whole.is_file() else []
+        if not scores:
+            raise UserError(f"{replies} lacks the replies of {when} and of step {step} to set {name}; put them back")
+        return statistics.fmean(scores)
 
     @property
     def passes(self) -> dict[str, Any] | None:
         """The scores.json of an evaluation kept in the run's folder `passk`."""
         path = self.folder / "passk" / "scores.json"
         return json.loads(path.read_text()) if path.is_file() else None
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def read_runs(folders: Iterable[Path]) -> list[Run]:
@@ -133,11 +153,10 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def curve_points(run: Run, name: str) -> list[tuple[float, float]]:
-    """(prompts seen, accuracy) of one set from the base policy to the run's end."""
+    """(prompts seen, accuracy) of one set from the base policy to the run's end, all on the same rows."""
     end = run.summary["prompts"]
     during = [(line["prompts"], line["sets"][name]["accuracy"]) for line in run.curve if line["prompts"] < end]
-    base, final = (run.summary[when][name]["accuracy"] for when in ("base", "final"))
-    return [(0, base), *during, (end, final)]
+    return [(0, run.on_curve_rows("before", name)), *during, (end, run.on_curve_rows("after", name))]
 
 
 def mean_curve(group: Sequence[Run], name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -149,15 +168,15 @@ def mean_curve(group: Sequence[Run], name: str) -> tuple[np.ndarray, np.ndarray,
 
 
 def passing_share(group: Sequence[Run], baseline: Sequence[Run], name: str) -> dict[str, float | None] | None:
-    """Where the mean curve of `group` first reaches the final score of `baseline`, on one test set.
+    """Where the mean curve of `group` first reaches the final score of `baseline`, on the curves' rows of one test set.
 
     Returns:
-        `level`, the final score; `prompts` of the group until it is reached and their `share` of the baseline's, both
-        None where it never is. None where either has no run, or the group no curve.
+        `level`, that score; `prompts` of the group until it is reached and their `share` of the baseline's, both None
+        where it never is. None where either has no run, or a run no curve.
     """
-    if not group or not baseline or not all(run.curve for run in group):
+    if not group or not baseline or not all(run.curve for run in (*group, *baseline)):
         return None
-    level = statistics.fmean(run.summary["final"][name]["accuracy"] for run in baseline)
+    level = statistics.fmean(run.on_curve_rows("after", name) for run in baseline)
     total = statistics.fmean(run.summary["prompts"] for run in baseline)
     prompts_S, mean_S, _ = mean_curve(group, name)
     at = prompts_S[mean_S >= level - 1e-9]  # means of floats
