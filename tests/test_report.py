@@ -58,6 +58,9 @@ def test_the_table_has_the_paper_s_rows_and_the_mean_and_spread_of_ours(make, tm
     assert ours[:4] == ["0 1", "40.0 ± 14.1", "40.0 ± 14.1", "40.0 ± 14.1"]  # .3 and .5; sd = .1 sqrt(2)
     assert ours[4:] == [""] * 7
     assert told["tiny", "Vision-EKIPL", "ours"] == ["0", *[""] * 6, *["45.6"] * 4]
+    make("grpo", 2, 0.5, task="trance")
+    [grpo] = [row for row in table(read_runs([tmp_path / "runs"]))[1] if row[1:3] == ["Reason-RFT-Zero (GRPO)", "ours"]]
+    assert grpo[3] == "clevr_math 0 1, trance 2"
 
 
 def test_the_published_numbers_are_those_of_the_paper_s_own_averages():

@@ -122,10 +122,20 @@ def table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     for method in known:
         group = [run for run in runs if run.key[1] == method]
         if group:
-            seeds = sorted({run.summary["seed"] for run in group})
             cells = [cell for task in TASKS for cell in _ours(of(runs, task, method), task)]
-            rows.append([model, METHODS.get(method, method), "ours", " ".join(map(str, seeds)), *cells])
+            rows.append([model, METHODS.get(method, method), "ours", _seeds(group), *cells])
     return head, rows
+
+
+def _seeds(group: Sequence[Run]) -> str:
+    """The seeds of a method's runs: "0 1 2"; by task where the tasks differ."""
+    by_task = {
+        task: " ".join(map(str, sorted(run.summary["seed"] for run in group if run.key[0] == task)))
+        for task in tasks_of(group)
+    }
+    if len(set(by_task.values())) == 1:
+        return next(iter(by_task.values()))
+    return ", ".join(f"{task} {seeds}" for task, seeds in by_task.items())
 
 
 def _paper(cells: Sequence[float]) -> list[str]:
