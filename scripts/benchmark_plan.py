@@ -124,7 +124,7 @@ def measure(size: int) -> dict[str, Any]:
         model, processor = load_policy(folder, None)
         trainer = Watched(
             model=model, args=config, processing_class=processor, train_dataset=to_dataset(rows, task),
-            reward_funcs=reward_functions(grade), task=task, rows={row.id: row for row in rows}, grade=grade,
+            reward_funcs=reward_functions(grade), rows={row.id: row for row in rows}, grade=grade,
             callbacks=[Phases()],
         )  # fmt: skip
         parameters = sum(weight.numel() for weight in model.parameters())

@@ -1,6 +1,9 @@
 """`make plan`: what it prints, what it refuses, and that its remedies work."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +102,16 @@ def test_the_table_of_the_docs_is_what_the_arithmetic_gives():
 def test_impossible_amounts_are_refused():
     with pytest.raises(UserError, match="both must be above 0"):
         plan.main(["--gpus", "0"])
+
+
+@pytest.mark.slow
+def test_the_arithmetic_is_held_against_a_real_training():
+    """scripts/benchmark_plan.py on its smallest model, which is mostly what every process has: within a third."""
+    script = str(ROOT / "scripts/benchmark_plan.py")
+    done = subprocess.run(
+        [sys.executable, script, "--measure", "1"], capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["parameters"]["predicted"] == told["parameters"]["measured"]
+    assert 0.67 < told["update"]["predicted"] / told["update"]["measured"] < 1.5
