@@ -197,10 +197,10 @@ def main() -> None:
     if args.measure:
         print(json.dumps(measure(args.measure)))
         return
-    lines = [
-        line for size in tqdm(args.sizes, desc="sizes", unit="model") for line in figures(size, in_a_process(size))
-    ]
-    write_figures(args.output, "plan", lines)
+    lines: list[dict[str, Any]] = []
+    for size in tqdm(args.sizes, desc="sizes", unit="model"):
+        lines += figures(size, in_a_process(size))
+        write_figures(args.output, "plan", lines)  # what is measured is kept, should a larger one fail
 
 
 if __name__ == "__main__":
