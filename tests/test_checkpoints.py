@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
 from open_r1 import stopping
 from open_r1.checkpoints import ASIDE, last_checkpoint
@@ -154,3 +155,9 @@ def test_a_checkpoint_that_cannot_be_written_stops_with_one_line_and_keeps_the_l
     assert "start the same command again" in str(caught.value) and "\n" not in str(caught.value)
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
     assert not (tmp_path / ASIDE).exists()
+
+
+def test_what_was_saved_can_be_loaded_onto_the_device_of_one_of_several_cpu_processes(tmp_path):
+    torch.save({"exp_avg": torch.ones(3)}, tmp_path / "optimizer.pt")
+    loaded = torch.load(tmp_path / "optimizer.pt", map_location=torch.device("cpu", 0), weights_only=True)
+    assert loaded["exp_avg"].tolist() == [1.0, 1.0, 1.0]
