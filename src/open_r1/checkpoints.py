@@ -1,9 +1,9 @@
 """Checkpoints that are whole or not there: what lets a run be killed at any moment and go on to the same weights.
 
 transformers writes the checkpoint; here it is written aside, forced to the disk, and renamed. What transformers does
-not restore are Qwen2-VL's weights (see `_load_from_checkpoint`), the optimizer of several CPU processes (see below), and
-the order of the rows in a later epoch: TRL's sampler draws one permutation per epoch from a generator of its own, which
-is moved past the epochs that are done.
+not restore are Qwen2-VL's weights (see `_load_from_checkpoint`), the optimizer of several CPU processes (see below),
+and the order of the rows in a later epoch: TRL's sampler draws one permutation per epoch from a generator of its own,
+which is moved past the epochs that are done.
 """
 
 import os
@@ -29,8 +29,8 @@ else:
 ASIDE = "checkpoint.part"  # a folder beside the checkpoints; no name that transformers takes for one of them
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)  # of open(), torch.save and safetensors on a full disk
 
-# transformers loads the optimizer onto its process's device, which accelerate calls "cpu:0" where several processes train
-# on CPUs; torch knows no such place in a file, but asks those that are registered.
+# transformers loads the optimizer onto its process's device, which accelerate calls "cpu:0" where several processes
+# train on CPUs; torch knows no such place in a file, but asks those that are registered.
 torch.serialization.register_package(90, lambda _: None, lambda stored, place: stored if place[:4] == "cpu:" else None)
 
 
