@@ -37,7 +37,7 @@ from open_r1.prompts import PromptKind, to_dataset
 from open_r1.recipe import RECIPES, parse_overrides
 from open_r1.rows import load_rows
 from open_r1.schema import Row, UserError
-from open_r1.synthetic.write import own_folder, write_dataset
+from open_r1.synthetic.write import generator_version, own_folder, write_dataset
 from open_r1.tasks import Task, get_task
 from open_r1.utils.provenance import ROOT
 from open_r1.utils.tiny import build_model, build_processor
@@ -119,17 +119,18 @@ def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Pa
     in folders beside `output`, named by what they were made from; a later start goes on from there.
     """
     set_seed(seed)
-    made_from = [json.dumps(recipe | {"phases": seed}, sort_keys=True)]
-    rows, exercises = base_rows(task, recipe.pop("rows"), seed=recipe.pop("data_seed"))
     given = recipe.pop("phases")
+    made_from = [recipe | {"seed": seed, "generator": generator_version()}]
+    rows, exercises = base_rows(task, recipe["rows"], recipe["data_seed"])
+    recipe = {key: value for key, value in recipe.items() if key not in ("rows", "data_seed")}
     phases = [recipe | phase for phase in given]
     mixtures = [mix(rows, exercises, phase.pop("exercises")) for phase in phases]
     corpus = (text for row in mixtures[0] for text in (row.problem, row.cot or "", row.answer))
     processor = build_processor(corpus, task)
     model = build_model(processor, seed)
     for k, (phase, mixture) in enumerate(zip(phases, mixtures, strict=True), start=1):
-        made_from.append(json.dumps(given[k - 1], sort_keys=True))
-        digest = hashlib.sha256("".join(made_from).encode()).hexdigest()[:8]
+        made_from.append(given[k - 1])
+        digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
         folder = output.with_name(f"{output.name}.phase{k}-{digest}")
         model = teach(model, processor, to_dataset(mixture, task, targets=True), phase | {"seed": seed}, folder)
     model.half().save_pretrained(output)
