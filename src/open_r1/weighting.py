@@ -119,8 +119,9 @@ def _entries(level: str, T: int, candidate: Candidate, given: Sequence[float] | 
     tokens = len(candidate.token_ids)
     if level == "sequence":
         return [math.nan if given is None else math.fsum(given)]
-    known = given is not None and len(given) == tokens
-    return [*(given if known and given else [math.nan] * tokens), *[0.0] * (T - tokens)]
+    if given is None or len(given) != tokens:
+        given = [math.nan] * tokens
+    return [*given, *[0.0] * (T - tokens)]
 
 
 def _mixture(
