@@ -254,10 +254,10 @@ def test_the_fingerprint_holds_what_changes_a_reply_and_nothing_else(tmp_path):
     assert KEY not in str(plain)
 
 
-def score(provider: LiteLLMProvider, asked: Request, *texts: str) -> list[tuple[float, ...] | None]:
+def score(provider: LiteLLMProvider, asked: Request, *texts: str, calls=1) -> list[tuple[float, ...] | None]:
     async def run():
         try:
-            return await provider.score(asked, texts)
+            return [score for _ in range(calls) for score in await provider.score(asked, texts)]
         finally:
             await provider.aclose()
 
@@ -278,7 +278,8 @@ def test_a_server_is_asked_how_likely_it_finds_a_reply_that_it_did_not_write(tmp
 
 
 @pytest.mark.parametrize("fault", ["500", "429", "no choices", "broken json"])
-def test_a_server_that_does_not_say_leaves_the_component_unknown(tmp_path, fault):
+def test_a_server_that_does_not_say_leaves_the_component_unknown_and_is_named_once(tmp_path, fault, caplog):
     with FaultServer(plan={fault: 1.0}) as server:
         provider = LiteLLMProvider(model(server, scores=True), 480_000)
-        assert score(provider, request(picture(tmp_path)), "one", "two") == [None, None]
+        assert score(provider, request(picture(tmp_path)), "one", "two", calls=2) == [None] * 4
+    assert caplog.text.count("did not say how likely it finds others' replies") == 1

@@ -99,7 +99,10 @@ class LiteLLMProvider:
     async def score(self, request: Request, texts: Sequence[str]) -> list[LogProbs | None]:
         """How likely the model finds each text as its reply; see `Provider`. Each is tried once."""
         told = await asyncio.to_thread(chat, request, self._max_pixels)
-        return await score_by_vllm(self._send_once, told, texts)
+        scores = await score_by_vllm(self._send_once, told, texts)
+        if all(score is None for score in scores):
+            self._say("scores", "it did not say how likely it finds others' replies; the mixture is weighed without it")
+        return scores
 
     async def _send_once(self, told: Chat, keys: Mapping[str, Any]) -> dict[str, Any]:
         body = {"model": self._model.model.partition("/")[2], "max_tokens": 1} | self._model.extra_body | dict(keys)
