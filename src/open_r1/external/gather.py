@@ -14,13 +14,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from open_r1.external.failures import Answers, FailureLog, require
 from open_r1.external.provider import Provider, Request
 from open_r1.external.scoring import LogProbs, score_all
 from open_r1.external.stored import StoredProvider
 from open_r1.schema import POLICY, Failure, Reply, UserError
+
+T = TypeVar("T")
 
 GRACE_S = 30.0  # how far past the deadline a busy machine may deliver before the loop counts as blocked
 CLOSE_S = 5.0  # for closing the providers, and again for the thread to end
@@ -107,7 +109,8 @@ class ExternalPool:
         if not self._scoring:
             return [{} for _ in requests]
         scores = score_all(self._scoring, requests, written_PG, deadline_s)
-        return asyncio.run_coroutine_threadsafe(scores, self._loop).result(timeout=deadline_s + GRACE_S)
+        future = asyncio.run_coroutine_threadsafe(scores, self._loop)
+        return self._result(future, time.perf_counter() + deadline_s + GRACE_S)
 
     def usage(self) -> dict[str, float]:
         """Metrics of the models whose replies are kept: hits since the last call, dollars since the store was made."""
@@ -120,20 +123,24 @@ class ExternalPool:
 
     def _wait(self, future: Future[list[Answers]], give_up_at: float, step: int) -> Gathered:
         started = time.perf_counter()
-        try:
-            answers = future.result(timeout=max(0.0, give_up_at - started))
-        except TimeoutError as error:
-            if future.done():  # a provider's own TimeoutError, not that of this wait
-                raise
-            names = ", ".join(self.names)
-            raise RuntimeError(f"an external model ({names}) blocks the event loop: its ask() must await") from error
-        finally:
-            future.cancel()  # of use only when this wait was interrupted
+        answers = self._result(future, give_up_at)
         wait_s = time.perf_counter() - started
         counts = self._log.settle(answers, step)
         if self.required:
             require(answers, step)
         return Gathered(answers, wait_s, counts)
+
+    def _result(self, future: Future[T], give_up_at: float) -> T:
+        """Wait for what the loop works on; raises RuntimeError where a provider blocks it past all deadlines."""
+        try:
+            return future.result(timeout=max(0.0, give_up_at - time.perf_counter()))
+        except TimeoutError as error:
+            if future.done():  # a provider's own TimeoutError, not that of this wait
+                raise
+            names = ", ".join(self.names)
+            raise RuntimeError(f"an external model ({names}) blocks the event loop: its methods must await") from error
+        finally:
+            future.cancel()  # of use only when this wait was interrupted
 
     async def _ask_all(self, requests: Sequence[Request], deadline_s: float) -> list[Answers]:
         """Run every (prompt, model) call as a task; cancel without waiting what is late, raise what was raised."""
