@@ -93,7 +93,8 @@ def run(processes: int, steps: int, folder: Path, bar: tqdm) -> dict[str, float]
     os.environ.update(run_environment(recipe, processes))
     command = Command((*start, __file__, "--measure", config), folder / "log")
     if failed := run_side_by_side({"run": command}, at_once=1, deadline_s=DEADLINE_S, cwd=ROOT, bar=bar):
-        raise UserError(f"{processes} processes: {failed['run']}; see {folder / 'log'}")
+        print(*(folder / "log").read_text().splitlines()[-60:], sep="\n", file=sys.stderr)  # the folder will be deleted
+        raise UserError(f"{processes} processes: {failed['run']}")
     seconds = json.loads((folder / "seconds.json").read_text())
     assert seconds["processes"] == processes, "the launcher started another number of processes"
     return seconds
