@@ -5,9 +5,9 @@
 
 Every run is `src/open_r1/launch.py` in a process of its own, one thread each. Runs lie in runs/studies/ under a name
 made of what they are, so all studies (this one, scripts/reproduce.py, scripts/study_ablation.py) share them: a run that
-has its summary.json and was made from the same recipe is not made again, by whichever study. So a stopped study also
-goes on where it stood. Nothing is deleted: a run that was cut, or made from another recipe, is put aside as
-<folder>.old1, .old2, ...
+has its summary.json and was made from the same recipe and base policy is not made again, by whichever study. So a
+stopped study also goes on where it stood. Nothing is deleted: a run that was cut, or made from something else, is put
+aside as <folder>.old1, .old2, ...
 """
 
 import argparse
@@ -28,11 +28,11 @@ from tqdm import tqdm
 # The script also runs where the package is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from open_r1.recipe import merge_recipe, parse_overrides, read_yaml
+from open_r1.recipe import merge_recipe, parse_overrides, read_yaml, untrained
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
 from open_r1.utils.processes import Command, hold, run_side_by_side
-from open_r1.utils.provenance import hardware, write_json
+from open_r1.utils.provenance import hardware, weights_digest, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 LAUNCHER = ROOT / "src/open_r1/launch.py"
@@ -80,12 +80,15 @@ class Job:
         return Command(words, self.folder.with_name(f"{self.name}.log"))
 
     def finished(self) -> bool:
-        """Whether the run is there, whole, and made from the recipe that would be used now.
+        """Whether the run is there, whole, and made from the recipe and the base policy that would be used now.
 
         Raises UserError where that recipe cannot be merged, so that a wrong name in --args shows before any training.
         """
         wanted = merge_recipe(self.task, "tiny", self.method, [f"seed={self.seed}", *parse_overrides(self.words)])
         if not (self.folder / "summary.json").is_file():
+            return False
+        began_with = json.loads((self.folder / "summary.json").read_text()).get("base_weights")
+        if began_with not in (None, weights_digest(Path(untrained(wanted)))):  # None: made before runs said it
             return False
         made_from = read_yaml(self.folder / "recipe.yaml")
         return all(made_from.get(k) == wanted.get(k) for k in (made_from.keys() | wanted.keys()) - FROM_LAUNCH)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from open_r1.utils.provenance import weights_digest
+
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["max_steps=2", "num_train_rows=16", "num_test_rows=8", "prompts_per_step=4"]
 SUMMARY = {
     "task", "model", "method", "seed", "commit", "argv", "prompts", "steps", "seconds", "peak_rss_mib", "base", "final",
-    "dead_groups", "kept_share",
+    "dead_groups", "kept_share", "base_weights",
 }  # fmt: skip
 
 
@@ -27,6 +29,7 @@ def test_a_short_run_leaves_a_whole_folder_and_prints_its_table(tmp_path, task, 
     assert done.returncode == 0, done.stderr[-3000:]
     summary = json.loads((run / "summary.json").read_text())
     assert set(summary) == SUMMARY
+    assert summary["base_weights"] == weights_digest(ROOT / "bases" / task)
     assert summary["prompts"] == 8 and summary["steps"] == 2  # 4 prompts a step
     assert set(summary["seconds"]) == {"install", "data", "base", "train", "eval"}
     sets = {"id", "ood"} | ({"ood_left", "ood_right"} if task == "trance" else set())

@@ -107,6 +107,17 @@ def test_a_study_goes_on_where_it_stood_and_repeats_what_has_another_recipe(stud
     assert {path.name for path in runs.glob("*.old*")} == {"trance-grpo-s0.old1", "trance-grpo-s1.old1"}
 
 
+def test_a_run_that_began_with_another_base_policy_is_made_again_and_one_that_does_not_say_is_taken(study, tmp_path):
+    words = ("--methods", "grpo", "--name", "s", "--seeds", "0")
+    assert study(*words) == 0
+    path = tmp_path / "runs/trance-grpo-s0/summary.json"
+    said = json.loads(path.read_text())
+    for digest in (learning.weights_digest(SCRIPTS.parent / "bases/trance"), "0123456789ab"):
+        path.write_text(json.dumps(said | {"base_weights": digest}))
+        assert study(*words) == 0
+    assert made(tmp_path) == ["trance-grpo-s0"] * 2 and (tmp_path / "runs/trance-grpo-s0.old1").is_dir()
+
+
 def test_two_studies_share_their_runs_and_never_mistake_one_for_another(study, tmp_path, capsys):
     assert study("--seeds", "0", "--name", "a") == 0
     assert study("--methods", "ekipl", "--seeds", "0", "1", "--name", "b") == 0

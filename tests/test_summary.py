@@ -13,7 +13,7 @@ from open_r1.utils.provenance import git_commit, hardware, peak_rss_mib, write_j
 
 SUMMARY_KEYS = {
     *("task", "model", "method", "seed", "commit", "argv", "prompts", "steps", "seconds", "peak_rss_mib"),
-    *("base", "final", "dead_groups", "kept_share"),
+    *("base", "final", "dead_groups", "kept_share", "base_weights"),
 }
 
 

@@ -12,12 +12,12 @@ from open_r1.checks import check_recipe
 from open_r1.external import keep_replies
 from open_r1.external.build import build_providers
 from open_r1.external.store import Prompt
-from open_r1.recipe import merge_recipe, parse_overrides, read_yaml
+from open_r1.recipe import merge_recipe, parse_overrides, read_yaml, untrained
 from open_r1.schema import UserError
 from open_r1.settings import ExternalModelConfig, Settings
 from open_r1.tasks import Task, get_task
 from open_r1.utils.names import unknown_name
-from open_r1.utils.provenance import ROOT, write_json
+from open_r1.utils.provenance import write_json
 
 BACKENDS = ("hf", "vllm", "api")
 SPLITS = ("id", "ood", "all")
@@ -68,11 +68,6 @@ def settings_of(args: argparse.Namespace, words: Sequence[str]) -> dict[str, Any
         "rows": args.rows,
         "backend": args.backend,
     }
-
-
-def untrained(recipe: Mapping[str, Any]) -> str:
-    """The policy that a recipe's training begins with."""
-    return recipe.get("model_path") or recipe.get("base_path") or str(ROOT / "bases" / recipe["task"])
 
 
 def make_back_end(settings: Mapping[str, Any], task: Task, done: int) -> BackEnd:

@@ -11,11 +11,11 @@ from typing import Any
 from open_r1.batch import cut_step
 from open_r1.checks import check_recipe, with_defaults
 from open_r1.memory import AUTOCAST, DEEPSPEED, FLOAT32, GIB, SHARDINGS, Load, Need, Setup, training_memory
+from open_r1.recipe import untrained
 from open_r1.schema import UserError
 from open_r1.settings import Settings
 from open_r1.shape import PATCH, SHAPES, Shape, read_shape
 from open_r1.tasks import get_task
-from open_r1.utils.provenance import ROOT
 
 SIZES = (1, 2, 4, 8, 16, 32)  # numbers of GPUs that are tried in turn
 TINY_PIXELS = 84 * 84  # of a synthetic picture of data_size tiny
@@ -25,7 +25,7 @@ QUESTION_TOKENS = 256  # of the system turn, the question and the chat format, a
 
 def shape_of(recipe: Mapping[str, Any]) -> Shape:
     """The policy's shape: its config.json where the weights are here, else the built-in one of its model."""
-    base = recipe["model_path"] or recipe["base_path"] or str(ROOT / "bases" / recipe["task"])
+    base = untrained(recipe)
     if (Path(base) / "config.json").is_file():
         return read_shape(Path(base))
     if recipe["model"] not in SHAPES:

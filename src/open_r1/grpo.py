@@ -29,6 +29,7 @@ from open_r1.figures import draw_run
 from open_r1.metrics import JsonLinesCallback, ProgressBar
 from open_r1.prepare import prepare_rows
 from open_r1.prompts import PromptKind, to_dataset
+from open_r1.recipe import untrained
 from open_r1.restart import Seconds, evaluate_once, room_on, train_to_the_end
 from open_r1.run_evaluation import Evaluate, evaluate_all, evaluate_path, grader
 from open_r1.schema import Row, UserError
@@ -40,7 +41,7 @@ from open_r1.tasks import Task, get_task
 from open_r1.trainer import EKIPLTrainer, reward_functions
 from open_r1.utils.loading import load_policy
 from open_r1.utils.processes import hold
-from open_r1.utils.provenance import ROOT
+from open_r1.utils.provenance import weights_digest
 
 
 @contextmanager
@@ -53,12 +54,10 @@ def timed(seconds: Seconds, stage: str) -> Iterator[None]:
 
 def base_policy(config: EKIPLConfig, task: Task) -> str:
     """Return where the policy is loaded from; makes the tiny base policy where it is missing."""
-    if config.model_path:
-        return config.model_path
-    base = Path(config.base_path) if config.base_path else ROOT / "bases" / task.name
-    if not base.is_dir():
-        make_base(task, read_recipe(task), seed=0, output=base)
-    return str(base)
+    path = untrained(vars(config))
+    if not config.model_path and not Path(path).is_dir():
+        make_base(task, read_recipe(task), seed=0, output=Path(path))
+    return path
 
 
 def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, train: list[Row]) -> EKIPLTrainer:
@@ -136,7 +135,7 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
         tests = prepare_rows(task, config, ["train", *task.test_files])
         train = tests.pop("train")
     with timed(seconds, "base"):
-        path = base_policy(config, task)
+        path = start = base_policy(config, task)
     stages = plan(config.stages, train, config.sft_rows, config.sft_rows_again, folder)
     evaluate = functools.partial(timed(seconds, "eval")(evaluate_path), config, task, tests)
     before = evaluate_once(folder, seconds, functools.partial(evaluate, path, "before"))
@@ -160,6 +159,7 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
         base=before,
         final=after,
         stages=[stage.folder for stage in stages],
+        base_weights=weights_digest(Path(start)),
     )
     draw_run(folder)
     print_table(summary, folder)

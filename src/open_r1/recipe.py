@@ -12,7 +12,7 @@ holds that both ways give the same names.
 import ast
 import importlib.util
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,12 @@ from omegaconf.errors import OmegaConfBaseException
 from open_r1.schema import UserError
 from open_r1.settings import MODELS
 from open_r1.utils.names import unknown_name
+from open_r1.utils.provenance import ROOT
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+RECIPES = ROOT / "recipes"
 TEACHERS = "teachers"
 FOR_METHODS = (TEACHERS, "cold_start_rows")  # read by recipes/methods/*.yaml; no keys of the merged recipe
-CHOICES = (
-    "task",
-    "model",
-    "method",
-    TEACHERS,
-)  # they name the files to merge, so an override of them would come too late
+CHOICES = ("task", "model", "method", TEACHERS)  # they name the files to merge: an override would come too late
 
 
 def recipe_names(folder: str) -> list[str]:
@@ -151,6 +147,11 @@ def merge_recipe(
     for key in FOR_METHODS:
         merged.pop(key, None)
     return {"task": task, "model": model, "method": method, **apply_overrides(merged, overrides)}
+
+
+def untrained(recipe: Mapping[str, Any]) -> str:
+    """The policy that a recipe's training begins with: a folder, or a hub id."""
+    return recipe.get("model_path") or recipe.get("base_path") or str(ROOT / "bases" / recipe["task"])
 
 
 def apply_overrides(recipe: dict[Any, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -132,13 +132,14 @@ def write_summary(
     base: Mapping[str, SetResult],
     final: Mapping[str, SetResult],
     stages: Sequence[Path] | None = None,
+    base_weights: str | None = None,
 ) -> dict[str, Any]:
     """Write `run`/summary.json and return what it holds; steps, dead groups and shares come from metrics.jsonl.
 
     `seconds` has every one of STAGES but `install`, None for a stage that was not needed. `base` and `final` are the
     results before and after training by test set; `stages` are the folders of the training stages, by default `run`
-    alone. Dead groups and shares are None where no stage keeps candidates. Raises UserError where a stage's
-    metrics.jsonl cannot be read.
+    alone; `base_weights` says which policy training began with (`weights_digest`). Dead groups and shares are None
+    where no stage keeps candidates. Raises UserError where a stage's metrics.jsonl cannot be read.
     """
     assert set(seconds) == set(STAGES[1:]), f"seconds must have exactly {STAGES[1:]}, not {tuple(seconds)}"
     logs = [read_metrics(folder) for folder in ([run] if stages is None else stages)]
@@ -155,6 +156,7 @@ def write_summary(
         "steps": sum(log[-1]["step"] for log in logs),
         "seconds": {"install": install_seconds(), **seconds},
         "peak_rss_mib": peak_rss_mib(),
+        "base_weights": base_weights,
         "base": {name: result.as_json() for name, result in with_pooled_ood(base).items()},
         "final": {name: result.as_json() for name, result in with_pooled_ood(final).items()},
         "dead_groups": dead,

@@ -1,5 +1,6 @@
 """Where a number comes from: the commit, the machine, the memory and the seconds that stand beside every result."""
 
+import hashlib
 import json
 import os
 import platform
@@ -39,6 +40,12 @@ def hardware() -> dict[str, Any]:
     return {"cpu": names[0] if names else platform.machine(), "cores": os.cpu_count(), "ram_gib": round(ram, 1), **gpu}
 
 
+def weights_digest(folder: Path) -> str | None:
+    """Which weights a checkpoint in one file holds: twelve hexadecimal digits; None for shards and for hub ids."""
+    path = folder / "model.safetensors"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else None
+
+
 def install_seconds() -> float | None:
     """Seconds that `make install` took, as it left them in the virtual environment; None for another installation."""
     path = Path(sys.prefix) / ".install_seconds"
@@ -46,12 +53,15 @@ def install_seconds() -> float | None:
 
 
 def figure(label: str, value: float, unit: str, target: str | None = None) -> dict[str, Any]:
-    """One line of docs/RESULTS.md, to four significant digits; `target` is a rule such as ">= 20".
+    """One line of docs/RESULTS.md; `target` is a rule such as ">= 20". What is measured gets four digits, an int all.
 
     >>> figure("eval", 95.4237, "replies/s", ">= 20")
     {'label': 'eval', 'value': 95.42, 'unit': 'replies/s', 'target': '>= 20'}
+    >>> figure("parameters", 27_123_456, "")["value"]
+    27123456
     """
-    return {"label": label, "value": float(f"{value:.4g}"), "unit": unit, "target": target}
+    shown = value if isinstance(value, int) else float(f"{value:.4g}")
+    return {"label": label, "value": shown, "unit": unit, "target": target}
 
 
 def write_figures(path: Path, name: str, figures: list[dict[str, Any]], **more: Any) -> None:
