@@ -4,6 +4,7 @@ ZeRO runs where deepspeed is installed, on the CPU by gloo.
 """
 
 import json
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,15 +35,25 @@ class Runs:
     def __call__(self, kind: str, processes: int, accumulate: int = 1, mode: str = "fails") -> Path:
         name = f"{kind}-{processes}-{accumulate}-{mode}"
         if name not in self.done:
-            self.done[name] = self.train(self.folder / name, kind, processes, accumulate, mode)
+            self.done[name] = self.train(self.folder / name, kind, processes, accumulate, mode, {})
         return self.done[name]
 
-    def train(self, output: Path, kind: str, processes: int, accumulate: int, mode: str) -> Path:
-        output.mkdir()
+    def train(
+        self,
+        output: Path,
+        kind: str,
+        processes: int,
+        accumulate: int,
+        mode: str,
+        given: dict,
+        resume: str | None = None,
+    ) -> Path:
+        output.mkdir(exist_ok=True)
         # 16 rows are 4 prompts x G = 4 a step, however they are dealt; 24 are 6 prompts of 8, so that 2 are left over
         rows = (24 if mode == "slow" else 16) // processes // accumulate
-        changes = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulate}
-        told = self.common | {"output": str(output), "processes": processes, "mode": mode, "changes": changes}
+        changes = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": accumulate, **given}
+        told = {"output": str(output), "processes": processes, "mode": mode, "changes": changes, "resume": resume}
+        told |= self.common
         # with ZeRO this variable would win over it
         on_cpu = ["ACCELERATE_USE_CPU=true"] if kind == "ddp" and processes > 1 else []
         command = ["env", f"PYTHONPATH={ROOT / 'src'}", *on_cpu, sys.executable]
@@ -99,6 +110,20 @@ def test_two_processes_keep_the_groups_and_get_the_weights_of_one_also_when_a_te
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_that_share_within_groups_train_as_one_that_does_not(run, accumulate):
     assert_same_training(run("ddp", 1, accumulate, "answers"), run("ddp", 2, accumulate, "shared"))
+
+
+def test_two_processes_that_were_stopped_go_on_to_the_weights_of_two_that_were_not(run, tmp_path):
+    """AdamW, so that there is an optimizer state to take up; saved after 3 of 5 steps."""
+    given = {"optim": "adamw_torch", "learning_rate": 1e-3, "save_strategy": "steps", "save_steps": 3}
+    whole = run.train(tmp_path / "whole", "ddp", 2, 1, "answers", given)
+    saved = tmp_path / "again" / "checkpoint-3"
+    shutil.copytree(whole / saved.name, saved)
+    shutil.copy(whole / "metrics.jsonl", saved.parent)
+    again = run.train(saved.parent, "ddp", 2, 1, "answers", given, resume=str(saved))
+    assert groups(again) == [group for group in groups(whole) if group[0] >= 3] and len(groups(again)) == 2 * 4
+    assert [line["loss"] for line in lines(again)] == [line["loss"] for line in lines(whole)]
+    one, two = (load_file(folder / "model" / "model.safetensors") for folder in (whole, again))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_a_teacher_that_hangs_on_one_process_and_rows_that_are_left_over_hold_no_one_up(run):

@@ -87,7 +87,7 @@ def main() -> None:
         return kept
 
     trainer._generate = listen
-    trainer.train()
+    trainer.train(resume_from_checkpoint=told.get("resume"))
     all_groups = sorted(gather_object(groups))
     trainer.save_model(str(output / "model"))
     state.wait_for_everyone()
