@@ -4,14 +4,16 @@ import csv
 import json
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from open_r1 import report
-from open_r1.published import COLUMNS, QWEN2_VL
+from open_r1.figures_report import draw_samples
+from open_r1.published import COLUMNS, METHODS, QWEN2_VL
 from open_r1.report_data import curve_points, passing_share, read_runs, table
 from open_r1.schema import UserError
 
-SETS = {"clevr_math": ("id", "ood"), "trance": ("id", "ood", "ood_left", "ood_right")}
+SETS = {"clevr_math": ("id", "ood"), "trance": ("id", "ood", "ood_left", "ood_right"), "geomath": ("id", "ood")}
 
 
 def write_replies(folder, sets, step, before, after):
@@ -121,6 +123,23 @@ def test_a_report_has_its_table_and_every_figure_twice(make, tmp_path, capsys):
         and "| Visual counting | Vision-EKIPL | ID | 40.0 | 640 | 100 % |" in text
     )
     assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tasks", [1, 2, 3])
+def test_title_and_legend_of_figure_3_stay_inside_the_figure_and_outside_its_panels(make, tmp_path, monkeypatch, tasks):
+    for task in list(SETS)[:tasks]:
+        for method in METHODS:
+            make(method, 0, 0.4, curve=[(320, 0.3)], task=task)
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    draw_samples(read_runs([tmp_path / "runs"]), tmp_path)
+    figures[0].draw_without_rendering()
+    page, [legend] = figures[0].bbox, figures[0].legends
+    title, below = figures[0]._suptitle.get_window_extent(), legend.get_window_extent()
+    assert len(legend.get_texts()) == 5
+    for box in (title, below):
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
+    assert all(below.y1 <= ax.get_tightbbox().y0 and ax.get_tightbbox().y1 <= title.y0 for ax in figures[0].axes)
 
 
 def test_teachers_of_other_accuracy_are_drawn_beside_the_published_ones(make, tmp_path):

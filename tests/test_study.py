@@ -240,6 +240,14 @@ def test_the_page_shows_studies_and_figures_with_verdicts_and_origin(tmp_path):
     assert text.index("## Learning") < text.index("## Grading")
 
 
+def test_the_page_names_the_gpu_of_a_result(tmp_path):
+    machine = {"cpu": "X", "cores": 16, "ram_gib": 128.0, "gpu": "H200"}
+    (tmp_path / "u.json").write_text(
+        json.dumps({"name": "Update", "command": "c", "commit": "d", "hardware": machine, "figures": []})
+    )
+    assert "Machine: H200, X, 16 cores, 128.0 GiB" in page.page(tmp_path)
+
+
 def test_check_notices_a_page_that_is_not_current(tmp_path, capsys):
     words = ["--results", str(tmp_path), "--page", str(tmp_path / "R.md")]
     assert page.main([*words, "--check"]) == 1

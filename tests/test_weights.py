@@ -184,6 +184,14 @@ def test_the_mixture_is_exact_where_every_model_scored_every_candidate():
     assert weighted[0].tolist() == pytest.approx([1.5, 3 / (1 + math.exp(-1.0))])
 
 
+def test_without_any_external_reply_the_mixture_is_the_policy_and_weighs_1():
+    group = [candidate(POLICY, 1), candidate(POLICY, 2)]
+    for kind in ("is", "snis"):
+        weighted, metrics = one_group(Weighting(kind, proposal="mixture"), [[-1.0], [-1.0, -2.0]], group)
+        assert weighted.flatten().tolist() == [1.0, 1.0] and metrics["weights/ess"] == 1.0
+        assert math.isnan(metrics["weights/known"]) and math.isnan(metrics["weights/max"])
+
+
 def test_luffy_weighs_external_tokens_and_sft_replaces_external_advantages():
     group = [candidate(POLICY, 2), candidate("a", 2, reward=0.5), candidate("a", 2, reward=0.0)]
     logps = [[math.log(0.1)] * 2] * 3

@@ -72,10 +72,23 @@ def _figure(summary: Mapping[str, Any], what: str, panels: int = 1) -> tuple[Fig
     return figure, axes
 
 
-def _save(figure: Figure, path: Path, columns: int = 3) -> Path:
+def legend_below(figure: Figure) -> None:
+    """Put one legend of all axes below them, with as many columns as the figure's width holds."""
+    handles = {}
+    for axes in figure.axes:
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    for columns in range(len(handles), 0, -1):
+        legend = figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, handlelength=3.5
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            break
+        legend.remove()
+
+
+def _save(figure: Figure, path: Path) -> Path:
     """Put one legend below the axes and write the PNG."""
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3.5)
+    legend_below(figure)
     figure.savefig(path, dpi=DPI)
     return path
 
@@ -89,7 +102,7 @@ def _reward(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
             _line(ax, metrics, key, f"{source} (before selection)", style)
     _line(ax, metrics, "kept/reward", "kept group", KEPT)
     ax.set(ylabel="reward = format + accuracy (0 to 2)", ylim=(-0.05, 2.05))
-    return _save(figure, path, columns=2)
+    return _save(figure, path)
 
 
 def _external_share(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:

@@ -1,5 +1,6 @@
 """Figures 3, 4 and 5 of the paper from our runs, a panel per task: PNG and SVG, in the style of figures.py."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,16 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from open_r1.figures import COLOURS, DPI, HATCHES, STYLES, smooth
+from open_r1.figures import COLOURS, DPI, HATCHES, STYLES, legend_below, smooth
 from open_r1.published import METHODS
 from open_r1.report_data import Run, mean_curve, of, tasks_of
 from open_r1.schema import UserError
 from open_r1.summary import column, sources
 from open_r1.tasks import get_task
 
+LETTERS_PER_INCH = 11  # of a title
 MARKERS = ("o", "s", "^", "D", "v", "P")
 SETS = {"id": "in domain", "ood": "out of domain"}
-LABEL_INCHES = 2.8  # of the legend's width, for the longest method's name
 COMPARED = ("grpo", "reason_rft", "ekipl", "ekipl_plus")  # in figure 3: those trained by reinforcement
 
 
@@ -33,7 +34,7 @@ def _look(method: str) -> dict:
 
 def _panels(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows + 0.9), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(textwrap.fill(title, round(LETTERS_PER_INCH * figure.get_figwidth())), fontsize=11)
     axes = figure.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:
         ax.grid(axis="y", linewidth=0.5, alpha=0.4)
@@ -44,13 +45,7 @@ def _panels(rows: int, columns: int, title: str) -> tuple[Figure, np.ndarray]:
 
 def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """One legend of all panels below them; PNG and SVG."""
-    handles = {}
-    for ax in figure.axes:
-        handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
-    columns = max(1, round(figure.get_figwidth() / LABEL_INCHES))
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False, handlelength=3.5
-    )
+    legend_below(figure)
     paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
     for path in paths:
         # without a date in it the same runs give the same file

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from open_r1.figures import COLOURS, DPI, HATCHES
+from open_r1.figures import COLOURS, DPI, HATCHES, legend_below
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS, get_task
 
@@ -64,9 +64,7 @@ def draw_study(results: Path, path: Path) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].set_ylabel("test accuracy")
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(bars), frameon=False
-    )
+    legend_below(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)
 
@@ -95,6 +93,6 @@ def draw_cells(runs: Sequence[dict[str, Any]], path: Path) -> None:
         axes.grid(axis="x", linewidth=0.5, alpha=0.4)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].invert_yaxis()  # shared: the first cell on top
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    legend_below(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI)
