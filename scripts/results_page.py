@@ -52,7 +52,10 @@ def origin(result: dict[str, Any]) -> str:
         machine = f"{gpu}{machine['cpu']}, {machine['cores']} cores, {machine['ram_gib']} GiB"
     seeds = f"Seeds {', '.join(map(str, result['seeds']))}. " if "seeds" in result else ""
     date = f" {result['date']}." if "date" in result else ""
-    return f"{seeds}Command: `{result['command']}`. Commit: {result['commit']}. Machine: {machine}.{date}\n"
+    stages = [run["seconds"] | {"install": None} for run in result.get("runs", ())]
+    hours = sum(sum(filter(None, seconds.values())) for seconds in stages) / 3600
+    took = f" {len(stages)} runs, {hours:.1f} hours of one core." if hours else ""
+    return f"{seeds}Command: `{result['command']}`. Commit: {result['commit']}. Machine: {machine}.{date}{took}\n"
 
 
 def percent(cell: dict[str, float]) -> str:

@@ -57,7 +57,7 @@ def summary(method, seed):
     )
     return {
         **{"task": "trance", "model": "tiny", "method": method, "seed": seed, "commit": "abc", "base": base},
-        **{"final": final, "seconds": {"train": 12.0}, "peak_rss_mib": 800.0},
+        **{"final": final, "seconds": {"install": 9.0, "base": None, "train": 12.0, "eval": 888.0}, "peak_rss_mib": 800.0},
         "dead_groups": {"before": 0.25, "after": 0.5},
         "kept_share": {"start": {"policy": 0.4, "gpt": 0.6}, "end": {"policy": 1.0, "gpt": 0.0}},
     }
@@ -235,7 +235,8 @@ def test_the_page_shows_studies_and_figures_with_verdicts_and_origin(tmp_path):
     )
     assert "| +20.0, reached (>= 10) | +5.0 (+5.0 to +5.0), reached (> 0) | 3.8 → 78.2 |" in text
     assert "| Spatial transformation | ekipl | 25 % | 50 % | 60 % | 0 % | 12 | 800 |" in text
-    assert "Seeds 0, 1. Command: `c`. Commit: abc. Machine: X, 2 cores, 23.5 GiB. 2026-11-22." in text
+    assert "Commit: abc. Machine: X, 2 cores, 23.5 GiB. 2026-11-22. 4 runs, 1.0 hours of one core." in text
+    assert "Seeds 0, 1. Command: `c`." in text
     assert "| counting | 51,234 | replies/s | reached (>= 50000) |" in text
     assert text.index("## Learning") < text.index("## Grading")
 
