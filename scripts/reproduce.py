@@ -5,8 +5,8 @@
 
 The paper's seven methods and EKIPL+, three tasks, three seeds with the tiny policy, each run with a curve of its test
 scores; EKIPL with weak and with strong external models; 64 replies a row of base policy, GRPO, EKIPL and EKIPL+; then
-the report in docs/report and the page docs/RESULTS.md. Its runs are those of scripts/study_learning.py, shared with the
-other studies.
+the report in docs/report, what came of the paper's claims in results/shape.json, the README's picture, and the page
+docs/RESULTS.md. Its runs are those of scripts/study_learning.py, shared with the other studies.
 """
 
 import argparse
@@ -15,23 +15,35 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from statistics import fmean
+from typing import Any
 
 # The script also runs where the package is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import results_page
+from open_r1.figures_study import draw_study
 from open_r1.published import METHODS
 from open_r1.report import write_report
-from open_r1.report_data import read_runs
-from open_r1.schema import UserError
-from open_r1.tasks import TASKS
-from study_learning import ROOT, Job, evaluate_passes, make_runs, teachers, write_results
+from open_r1.report_data import Run, of, passing_share, read_runs, tasks_of
+from open_r1.schema import POLICY, UserError
+from open_r1.tasks import TASKS, get_task
+from open_r1.utils.provenance import figure, write_figures
+from study_learning import RESULTS, ROOT, Job, evaluate_passes, make_runs, teachers, write_results
 
 NAME = "reproduce"
 PASSES = ("zero_shot", "grpo", "ekipl", "ekipl_plus")
 TEACHERS = {"weak": 0.3, "strong": 0.9}  # mean accuracy of every external model, in place of the published ones
+IMAGES = {  # of the page's section
+    "Figure 3: accuracy against training prompts": "report/figure3.png",
+    "Figure 4: sources of the kept candidates": "report/figure4.png",
+    "Figure 5: pass@k": "report/figure5.png",
+    "EKIPL with external models of different accuracy": "report/teachers.png",
+}
+PROMPTS_TARGETS = {"id": "<= 25", "ood": "<= 12"}  # percent of GRPO's: the paper's claim against Reason-RFT
 
 
 def study(args: argparse.Namespace) -> list[Job]:
@@ -52,6 +64,43 @@ def passes(args: argparse.Namespace, jobs: Sequence[Job]) -> list[Job]:
     return [job for job in jobs if job.method in PASSES and job.seed == args.seeds[0]]
 
 
+def shape(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """The paper's claims as figures with targets: prompts to GRPO's final score, external share, pass@k.
+
+    Prompts and shares are means over seeds; a score that is never reached has the value None. Pass@k is taken at the k
+    where the method is worst off. What the runs do not tell is left out.
+    """
+    lines = []
+    for task, method in product(tasks_of(runs), ("ekipl", "ekipl_plus")):
+        group, grpo = of(runs, task, method), of(runs, task, "grpo")
+        told = f"{get_task(task).title}, {METHODS[method]}"
+        for name, target in PROMPTS_TARGETS.items():
+            if found := passing_share(group, grpo, name):
+                share = None if found["share"] is None else 100 * found["share"]
+                lines.append(
+                    figure(f"{told}: prompts to GRPO's final score, {name.upper()}", share, "% of GRPO's", target)
+                )
+        if group:
+            kept = [run.summary["kept_share"] for run in group]
+            change = 100 * fmean(share["start"][POLICY] - share["end"][POLICY] for share in kept)
+            lines.append(figure(f"{told}: change of the external share of the kept", change, "points", "< 0"))
+        for other, whose in (("zero_shot", "the base's"), ("grpo", "GRPO's")):
+            leads = pass_leads(group, of(runs, task, other))
+            if leads:
+                k, lead = min(leads.items(), key=lambda item: item[1])
+                lines.append(figure(f"{told}: pass@k over {whose}, at worst (k = {k})", 100 * lead, "points", ">= 0"))
+    return lines
+
+
+def pass_leads(group: Sequence[Run], others: Sequence[Run]) -> dict[str, float]:
+    """By how much the first run with pass@k has more of it in domain than the first of the others, for every k."""
+    ours, theirs = (next((run.passes for run in some if run.passes), None) for some in (group, others))
+    if ours is None or theirs is None:
+        return {}
+    mine, other = (scores["sets"]["id"]["pass_at_k"] for scores in (ours, theirs))
+    return {k: mine[k]["mean"] - other[k]["mean"] for k in mine if k in other}
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing; exit status 1 where something failed, 2 where something given cannot be meant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -67,11 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
     command = shlex.join(["python", "scripts/reproduce.py", *(sys.argv[1:] if argv is None else argv)])
     studies = {NAME: study(args)} | ({} if args.no_teachers else teacher_study(args))
+    more: dict[str, dict[str, Any]] = {NAME: {"title": "All methods", "images": IMAGES}}
+    for name, accuracy in TEACHERS.items():
+        more[f"teachers_{name}"] = {"title": f"EKIPL with {name} external models, right {accuracy} of the time"}
     problems = []
     try:
         for name, jobs in studies.items():
             failed = make_runs(jobs, args.jobs, args.deadline_s)
-            write_results(name, command, jobs, failed)
+            write_results(name, command, jobs, failed, **more[name])
             problems += [f"{job.name}: {reason}; see {job.command.log}" for job, reason in failed.items()]
         problems += evaluate_passes(passes(args, studies[NAME]), args.k, args.pass_rows, args.jobs, args.deadline_s)
         folder = ROOT / "docs" / "report"
@@ -80,6 +132,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         runs = found.pop(NAME)
         for line in write_report(runs, folder, {name.removeprefix("teachers_"): of for name, of in found.items()}):
             print(f"left out: {line}")
+        origin = {
+            "seeds": args.seeds,
+            "command": command,
+            "commit": ", ".join(sorted({r.summary["commit"] for r in runs})),
+        }
+        write_figures(RESULTS / "shape.json", "The paper's claims", shape(runs), **origin)
+        draw_study(RESULTS / f"{NAME}.json", ROOT / "docs/images/learning.png")
         results_page.main([])
     except UserError as error:
         print(error, file=sys.stderr)

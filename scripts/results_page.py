@@ -2,7 +2,7 @@
 
     python scripts/results_page.py                                        # writes docs/RESULTS.md
     python scripts/results_page.py --check                                # exit 1 where the page would change
-    python scripts/results_page.py --figure docs/images/learning.png      # base and methods of results/learning*.json
+    python scripts/results_page.py --figure docs/images/learning.png      # base and methods of results/reproduce.json
 
 A results file is a study (made by scripts/study_learning.py), a ready table (scripts/study_ablation.py) or a list of
 figures: {"name", "command", "commit", "hardware", "figures": [{"label", "value", "unit", "target"}]}, `target` being
@@ -33,6 +33,7 @@ BASELINE, OURS = "grpo", "ekipl"
 STUDY_KEYS = {"command", "commit", "hardware", "date", "seeds", "runs", "table", "failed"}
 TABLE_KEYS = {"name", "note", "image", "head", "rows", "command", "commit", "hardware", "failed"}
 FIGURE_KEYS = {"name", "command", "commit", "hardware", "figures"}
+FIRST = ("reproduce", "shape", "ablation", "teachers_weak", "teachers_strong")  # then the others by name
 HEAD = """# Results
 
 Made by `python scripts/results_page.py` from the files in `results/`; not edited by hand. Under each table stand the
@@ -115,8 +116,7 @@ def study_section(title: str, study: dict[str, Any]) -> str:
     text += markdown(head, training) + "\n"
     for failure in study["failed"]:
         text += f"Failed: {failure['task']} {failure['method']} seed {failure['seed']}: {failure['reason']}.\n\n"
-    if (ROOT / "docs/report/report.md").is_file() and title.endswith("reproduce"):
-        text += "Beside the paper's numbers, with figures 3, 4 and 5: [report](report/report.md).\n\n"
+    text += "".join(f"![{caption}]({path})\n\n" for caption, path in study.get("images", {}).items())
     return text + origin(study)
 
 
@@ -149,10 +149,11 @@ def figures_section(result: dict[str, Any]) -> str:
 def page(results: Path) -> str:
     """The whole page; raises UserError for a file that is neither a study nor a list of figures."""
     sections = [HEAD]
-    for path in sorted(results.glob("*.json"), key=lambda path: (path.stem != "learning", path.stem)):
+    places = {stem: place for place, stem in enumerate(FIRST)}
+    for path in sorted(results.glob("*.json"), key=lambda path: (places.get(path.stem, len(FIRST)), path.stem)):
         result = json.loads(path.read_text())
         if result.keys() >= STUDY_KEYS:
-            sections.append(study_section("Learning" if path.stem == "learning" else f"Learning: {path.stem}", result))
+            sections.append(study_section(result.get("title", f"Learning: {path.stem}"), result))
         elif result.keys() >= TABLE_KEYS:
             sections.append(table_section(result))
         elif result.keys() >= FIGURE_KEYS:
@@ -168,11 +169,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=ROOT / "results", help="folder with the results files")
     parser.add_argument("--page", type=Path, default=ROOT / "docs/RESULTS.md", help="the page to write or check")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the page would change")
-    parser.add_argument("--figure", type=Path, help="draw results/learning*.json into this PNG instead")
+    parser.add_argument("--figure", type=Path, help="draw reproduce.json of that folder into this PNG instead")
     args = parser.parse_args(argv)
     try:
         if args.figure:
-            draw_study(args.results, args.figure)
+            draw_study(args.results / "reproduce.json", args.figure)
             return 0
         text = page(args.results)
     except UserError as error:

@@ -176,8 +176,11 @@ def teachers(task: str, accuracy: float) -> tuple[str, ...]:
     return ("--external_models", f"[{models}]")
 
 
-def write_results(name: str, command: str, jobs: Sequence[Job], failed: Mapping[Job, str]) -> None:
-    """Write results/<name>.json of the runs that did not fail; where none is left, nothing is written."""
+def write_results(name: str, command: str, jobs: Sequence[Job], failed: Mapping[Job, str], **more: Any) -> None:
+    """Write results/<name>.json of the runs that did not fail; where none is left, nothing is written.
+
+    `more` is kept as well: `title` and `images` (a path from docs/ by caption) of its section in docs/RESULTS.md.
+    """
     summaries = [json.loads((job.folder / "summary.json").read_text()) for job in jobs if job not in failed]
     if not summaries:
         return
@@ -190,6 +193,7 @@ def write_results(name: str, command: str, jobs: Sequence[Job], failed: Mapping[
         "runs": [{key: summary[key] for key in RUN_KEYS} for summary in summaries],
         "table": table(summaries),
         "failed": [{"task": j.task, "method": j.method, "seed": j.seed, "reason": why} for j, why in failed.items()],
+        **more,
     }
     write_json(RESULTS / f"{name}.json", result)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from open_r1.published import METHODS
 from open_r1.recipe import merge_recipe, parse_overrides
+from open_r1.report_data import Run
 from open_r1.tasks import TASKS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
@@ -55,3 +57,52 @@ def test_pass_at_k_is_had_once_for_finished_runs_of_four_methods_and_the_first_s
     assert set(asked) == {jobs[0].name, jobs[1].name}
     words = asked[jobs[0].name].words
     assert words[words.index("--output") + 1] == str(jobs[0].folder / "passk")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Returns run(method, points, passes): a counting run that ends at .4, sampled at prompts 80 and 160."""
+
+    def make(method, points=(), passes=None, kept=(0.4, 0.4)):
+        folder = tmp_path / method
+        (folder / "replies").mkdir(parents=True)
+        sets = {name: {"accuracy": 0.4} for name in ("id", "ood")}
+        for name in sets:
+            for when in ("before", "step80", "after"):
+                lines = [{"id": str(i), "accuracy": i < (2 if when == "after" else 1)} for i in range(5)]
+                (folder / "replies" / f"{when}-{name}.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+        curve = [{"step": 80, "prompts": 80 * i, "sets": {name: {"accuracy": x} for name in sets}} for i, x in points]
+        (folder / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in curve))
+        if passes:
+            scores = {str(k): {"mean": mean, "stderr": 0.0} for k, mean in passes.items()}
+            (folder / "passk").mkdir()
+            (folder / "passk/scores.json").write_text(json.dumps({"sets": {"id": {"pass_at_k": scores}}}))
+        shares = dict(zip(("start", "end"), ({"policy": share} for share in kept), strict=True))
+        summary = {"task": "clevr_math", "method": method, "seed": 0, "prompts": 640, "kept_share": shares}
+        return Run(folder, summary | {"final": sets, "base": sets, "commit": "abc"})
+
+    return make
+
+
+def test_the_paper_s_claims_are_figures_with_targets(run):
+    runs = [
+        run("zero_shot", passes={1: 0.2, 64: 0.9}),
+        run("grpo", points=[(1, 0.2)], passes={1: 0.3, 64: 0.7}),
+        run("ekipl", points=[(1, 0.39), (2, 0.41)], passes={1: 0.4, 64: 0.8}, kept=(0.4, 0.55)),
+        run("ekipl_plus", points=[(1, 0.1)], kept=(0.7, 0.6)),
+    ]
+    told = {line["label"].removeprefix("Visual counting, "): line for line in reproduce.shape(runs)}
+    ours, plus = METHODS["ekipl"], METHODS["ekipl_plus"]
+    assert {label: line["value"] for label, line in told.items()} == {
+        f"{ours}: prompts to GRPO's final score, ID": 25.0,  # 160 of 640
+        f"{ours}: prompts to GRPO's final score, OOD": 25.0,
+        f"{ours}: change of the external share of the kept": -15.0,
+        f"{ours}: pass@k over the base's, at worst (k = 64)": -10.0,
+        f"{ours}: pass@k over GRPO's, at worst (k = 1)": 10.0,
+        f"{plus}: prompts to GRPO's final score, ID": 100.0,  # at its end
+        f"{plus}: prompts to GRPO's final score, OOD": 100.0,
+        f"{plus}: change of the external share of the kept": 10.0,
+    }
+    assert told[f"{ours}: prompts to GRPO's final score, OOD"]["target"] == "<= 12"
+    told = reproduce.shape([run("luffy")])
+    assert told == []

@@ -57,7 +57,11 @@ def summary(method, seed):
     )
     return {
         **{"task": "trance", "model": "tiny", "method": method, "seed": seed, "commit": "abc", "base": base},
-        **{"final": final, "seconds": {"install": 9.0, "base": None, "train": 12.0, "eval": 888.0}, "peak_rss_mib": 800.0},
+        **{
+            "final": final,
+            "seconds": {"install": 9.0, "base": None, "train": 12.0, "eval": 888.0},
+            "peak_rss_mib": 800.0,
+        },
         "dead_groups": {"before": 0.25, "after": 0.5},
         "kept_share": {"start": {"policy": 0.4, "gpt": 0.6}, "end": {"policy": 1.0, "gpt": 0.0}},
     }
@@ -212,21 +216,22 @@ def test_a_target_that_is_no_rule_is_refused():
         verdict(1, "about 5")
 
 
-def write_study(results, methods=("grpo", "ekipl")):
+def write_study(results, methods=("grpo", "ekipl"), **more):
     """Two seeds per method on the spatial task: from .2 to .3 and .4, EKIPL .05 higher."""
     runs = [summary(method, seed) for seed in (0, 1) for method in methods]
     study = {"command": "c", "commit": "abc", "hardware": {"cpu": "X", "cores": 2, "ram_gib": 23.5}, "seeds": [0, 1]}
     study |= {"date": "2026-11-22", "runs": runs, "table": learning.table(runs), "failed": []}
     results.mkdir(exist_ok=True)
-    (results / "learning.json").write_text(json.dumps(study))
+    (results / "reproduce.json").write_text(json.dumps(study | more))
 
 
 def test_the_page_shows_studies_and_figures_with_verdicts_and_origin(tmp_path):
-    write_study(tmp_path)
+    write_study(tmp_path, title="All methods", images={"Figure 3": "report/figure3.png"})
     figures = {
         **{"name": "Grading", "command": "make bench", "commit": "def", "hardware": "one core"},
         "figures": [{"label": "counting", "value": 51234.0, "unit": "replies/s", "target": ">= 50000"}],
     }
+    figures["figures"].append({"label": "prompts", "value": None, "unit": "%", "target": "<= 25"})
     (tmp_path / "speed.json").write_text(json.dumps(figures))
     text = page.page(tmp_path)
     assert (
@@ -238,7 +243,8 @@ def test_the_page_shows_studies_and_figures_with_verdicts_and_origin(tmp_path):
     assert "Commit: abc. Machine: X, 2 cores, 23.5 GiB. 2026-11-22. 4 runs, 1.0 hours of one core." in text
     assert "Seeds 0, 1. Command: `c`." in text
     assert "| counting | 51,234 | replies/s | reached (>= 50000) |" in text
-    assert text.index("## Learning") < text.index("## Grading")
+    assert "| prompts | never | % | not reached (<= 25) |" in text
+    assert "![Figure 3](report/figure3.png)" in text and text.index("## All methods") < text.index("## Grading")
 
 
 def test_the_page_names_the_gpu_of_a_result(tmp_path):

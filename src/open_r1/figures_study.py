@@ -25,16 +25,13 @@ SETS = (("id", "in domain", 0, "o", -0.14), ("ood", "out of domain", 2, "s", 0.1
 
 
 def draw_study(results: Path, path: Path) -> None:
-    """Draw the learning studies of the folder `results` into the PNG `path`.
-
-    Every results/learning*.json is taken, one may hold one task. A bar's line reaches from the worst to the best seed.
+    """Draw the study in the file `results` into the PNG `path`; a bar's line reaches from the worst to the best seed.
 
     Raises UserError where there is no such file or one of the two methods was not run on every task.
     """
-    files = sorted(results.glob("learning*.json"))
-    if not files:
-        raise UserError(f"{results} holds no learning*.json: the picture shows studies; run scripts/study_learning.py")
-    rows = {(row["task"], row["method"]): row for file in files for row in json.loads(file.read_text())["table"]}
+    if not results.is_file():
+        raise UserError(f"{results} is not there: the picture shows a study; run scripts/reproduce.py")
+    rows = {(row["task"], row["method"]): row for row in json.loads(results.read_text())["table"]}
     tasks = [task for task in TASKS if any(task == of for of, _ in rows)]
     lacking = [f"{task} {method}" for task in tasks for method in ("grpo", "ekipl") if (task, method) not in rows]
     if lacking:

@@ -9,6 +9,7 @@ and named.
 
 import argparse
 import csv
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -79,7 +80,7 @@ def write_report(runs: Sequence[Run], folder: Path, teachers: Mapping[str, Seque
         picture, _ = draw_teachers({"published": runs, **teachers}, runs, folder)
         text.append(f"## External models of different accuracy\n\n![Accuracy by teachers]({picture.name})\n")
     commits = sorted({run.summary["commit"] for run in runs})
-    folders = sorted({str(run.folder.parent) for run in runs})
+    folders = sorted({os.path.relpath(run.folder.parent) for run in runs})
     text.append(f"{len(runs)} runs from {', '.join(folders)}, made at commit {', '.join(commits)}.\n")
     (folder / "report.md").write_text("\n".join(text), encoding="utf-8")
     return lacking

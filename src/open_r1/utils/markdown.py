@@ -8,8 +8,8 @@ from open_r1.schema import UserError
 COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
 
-def verdict(value: float, target: str | None) -> str:
-    """Say whether `value` reaches a target ("and" joins two), and by how much it does not.
+def verdict(value: float | None, target: str | None) -> str:
+    """Say whether `value` reaches a target ("and" joins two), and by how much it does not; None never reaches one.
 
     >>> verdict(7.5, ">= 10 and <= 50")
     'not reached: 2.5 short of >= 10'
@@ -22,14 +22,18 @@ def verdict(value: float, target: str | None) -> str:
             raise UserError(
                 f"target '{part}' cannot be read: a target is one of {', '.join(COMPARE)}, a space, a number"
             )
+        if value is None:
+            return f"not reached ({target})"
         if not COMPARE[sign](value, float(number)):
             missing = number_text(abs(float(number) - value))
             return f"not reached: {missing} {'short of' if '>' in sign else 'above'} {part}"
     return f"reached ({target})"
 
 
-def number_text(value: float) -> str:
-    """Three significant digits, and whole numbers in full: 0.0123, 2.5, 51,234."""
+def number_text(value: float | None) -> str:
+    """Three significant digits, and whole numbers in full: 0.0123, 2.5, 51,234; "never" for None."""
+    if value is None:
+        return "never"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 

@@ -52,15 +52,17 @@ def install_seconds() -> float | None:
     return float(path.read_text()) if path.is_file() else None
 
 
-def figure(label: str, value: float, unit: str, target: str | None = None) -> dict[str, Any]:
+def figure(label: str, value: float | None, unit: str, target: str | None = None) -> dict[str, Any]:
     """One line of docs/RESULTS.md; `target` is a rule such as ">= 20". What is measured gets four digits, an int all.
+
+    The value None says that what is counted never came to be.
 
     >>> figure("eval", 95.4237, "replies/s", ">= 20")
     {'label': 'eval', 'value': 95.42, 'unit': 'replies/s', 'target': '>= 20'}
     >>> figure("parameters", 27_123_456, "")["value"]
     27123456
     """
-    shown = value if isinstance(value, int) else float(f"{value:.4g}")
+    shown = value if value is None or isinstance(value, int) else float(f"{value:.4g}")
     return {"label": label, "value": shown, "unit": unit, "target": target}
 
 
