@@ -191,7 +191,7 @@ def main() -> None:
         server.wait(10)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     figures.append(figure("largest memory of the client", peak, "MiB"))
-    write_figures(args.output, "external", figures)
+    write_figures(args.output, "External models", figures)
     for line in figures:
         print(f"{line['value']:10.3f} {line['unit']:4s} {line['label']}")
 

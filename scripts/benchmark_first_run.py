@@ -62,7 +62,7 @@ def main() -> None:
     ]
     if test is not None:
         figures.append(figure("`make test`", test, "s", "<= 480"))
-    write_figures(ROOT / "results" / "first_run.json", "first_run", figures)
+    write_figures(ROOT / "results" / "first_run.json", "First run", figures)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def main() -> None:
         if name.startswith("structure"):
             theirs = rate(by_math_verify, pairs[:500], args.seconds)
             figures.append(figure(f"{name}: over math-verify's own rate", ours / theirs, "times", ">= 1"))
-    write_figures(args.output, "grading", figures)
+    write_figures(args.output, "Graders", figures)
     print(json.dumps(figures, indent=1))
 
 

@@ -200,7 +200,8 @@ def main() -> None:
     lines: list[dict[str, Any]] = []
     for size in tqdm(args.sizes, desc="sizes", unit="model"):
         lines += figures(size, in_a_process(size))
-        write_figures(args.output, "plan", lines)  # what is measured is kept, should a larger one fail
+        # what is measured is kept, should a larger one fail
+        write_figures(args.output, "make plan against real trainings", lines)
 
 
 if __name__ == "__main__":

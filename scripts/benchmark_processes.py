@@ -127,7 +127,7 @@ def main() -> None:
         figure(f"two processes over one, {spread}", statistics.median(ratios), "x", ">= 1.5"),
         figure(saving, statistics.median(cost), "% of the steps", "< 5"),
     ]
-    write_figures(args.output, "processes", figures, seeds=[0])
+    write_figures(args.output, "Several processes", figures, seeds=[0])
 
 
 if __name__ == "__main__":

@@ -284,9 +284,9 @@ def main() -> None:
         measured[variant]["peak_mib"] = peak
     lines = figures(args.shape, measured)
     print(json.dumps(lines, indent=2))
-    name = f"update_{args.shape}"
-    write_figures(args.output / f"{name}.json", name, lines, seeds=[0], measured=measured)
-    draw(args.shape, measured, args.output / f"update_{args.shape}.png")
+    path = args.output / f"update_{args.shape}.json"
+    write_figures(path, f"A training step against TRL's, {args.shape} shape", lines, seeds=[0], measured=measured)
+    draw(args.shape, measured, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":
