@@ -14,7 +14,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import fmean
@@ -101,6 +101,27 @@ def pass_leads(group: Sequence[Run], others: Sequence[Run]) -> dict[str, float]:
     return {k: mine[k]["mean"] - other[k]["mean"] for k in mine if k in other}
 
 
+def write_all(studies: Mapping[str, Sequence[Job]], failed: Mapping[Job, str], command: str) -> None:
+    """Write the results files, the report, the README's picture and the page."""
+    for name, jobs in studies.items():
+        more: dict[str, Any] = {"title": "All methods", "images": IMAGES}
+        if name != NAME:
+            strength = name.removeprefix("teachers_")
+            more = {"title": f"EKIPL with {strength} external models, right {TEACHERS[strength]} of the time"}
+        write_results(name, command, jobs, {job: why for job, why in failed.items() if job in jobs}, **more)
+    found = {name: read_runs([job.folder for job in jobs if job.finished()]) for name, jobs in studies.items()}
+    runs, folder = found.pop(NAME), ROOT / "docs" / "report"
+    shutil.rmtree(folder, ignore_errors=True)
+    for line in write_report(runs, folder, {name.removeprefix("teachers_"): some for name, some in found.items()}):
+        print(f"left out: {line}")
+    commits = ", ".join(sorted({run.summary["commit"] for run in runs}))
+    seeds = sorted({run.summary["seed"] for run in runs})
+    lines = shape(runs)
+    write_figures(RESULTS / "shape.json", "The paper's claims", lines, command=command, commit=commits, seeds=seeds)
+    draw_study(RESULTS / f"{NAME}.json", ROOT / "docs/images/learning.png")
+    results_page.main([])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing; exit status 1 where something failed, 2 where something given cannot be meant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,30 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
     command = shlex.join(["python", "scripts/reproduce.py", *(sys.argv[1:] if argv is None else argv)])
     studies = {NAME: study(args)} | ({} if args.no_teachers else teacher_study(args))
-    more: dict[str, dict[str, Any]] = {NAME: {"title": "All methods", "images": IMAGES}}
-    for name, accuracy in TEACHERS.items():
-        more[f"teachers_{name}"] = {"title": f"EKIPL with {name} external models, right {accuracy} of the time"}
-    problems = []
     try:
-        for name, jobs in studies.items():
-            failed = make_runs(jobs, args.jobs, args.deadline_s)
-            write_results(name, command, jobs, failed, **more[name])
-            problems += [f"{job.name}: {reason}; see {job.command.log}" for job, reason in failed.items()]
+        failed = make_runs([job for jobs in studies.values() for job in jobs], args.jobs, args.deadline_s)
+        problems = [f"{job.name}: {reason}; see {job.command.log}" for job, reason in failed.items()]
         problems += evaluate_passes(passes(args, studies[NAME]), args.k, args.pass_rows, args.jobs, args.deadline_s)
-        folder = ROOT / "docs" / "report"
-        shutil.rmtree(folder, ignore_errors=True)
-        found = {name: read_runs([j.folder for j in jobs if j.finished()]) for name, jobs in studies.items()}
-        runs = found.pop(NAME)
-        for line in write_report(runs, folder, {name.removeprefix("teachers_"): of for name, of in found.items()}):
-            print(f"left out: {line}")
-        origin = {
-            "seeds": args.seeds,
-            "command": command,
-            "commit": ", ".join(sorted({r.summary["commit"] for r in runs})),
-        }
-        write_figures(RESULTS / "shape.json", "The paper's claims", shape(runs), **origin)
-        draw_study(RESULTS / f"{NAME}.json", ROOT / "docs/images/learning.png")
-        results_page.main([])
+        write_all(studies, failed, command)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
