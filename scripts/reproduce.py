@@ -77,6 +77,10 @@ def shape(runs: Sequence[Run]) -> list[dict[str, Any]]:
         for name, target in PROMPTS_TARGETS.items():
             if found := passing_share(group, grpo, name):
                 share = None if found["share"] is None else 100 * found["share"]
+                if share == 0:  # no merit of the method
+                    what = f"{told}: GRPO ended no better than the base, {name.upper()}"
+                    lines.append(figure(what, share, "% of GRPO's prompts"))
+                    continue
                 lines.append(
                     figure(f"{told}: prompts to GRPO's final score, {name.upper()}", share, "% of GRPO's", target)
                 )

@@ -63,13 +63,13 @@ def test_pass_at_k_is_had_once_for_finished_runs_of_four_methods_and_the_first_s
 def run(tmp_path):
     """Returns run(method, points, passes): a counting run that ends at .4, sampled at prompts 80 and 160."""
 
-    def make(method, points=(), passes=None, kept=(0.4, 0.4)):
+    def make(method, points=(), passes=None, kept=(0.4, 0.4), right=2):
         folder = tmp_path / method
         (folder / "replies").mkdir(parents=True)
         sets = {name: {"accuracy": 0.4} for name in ("id", "ood")}
         for name in sets:
             for when in ("before", "step80", "after"):
-                lines = [{"id": str(i), "accuracy": i < (2 if when == "after" else 1)} for i in range(5)]
+                lines = [{"id": str(i), "accuracy": i < (right if when == "after" else 1)} for i in range(5)]
                 (folder / "replies" / f"{when}-{name}.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
         curve = [{"step": 80, "prompts": 80 * i, "sets": {name: {"accuracy": x} for name in sets}} for i, x in points]
         (folder / "curve.jsonl").write_text("".join(json.dumps(line) + "\n" for line in curve))
@@ -104,5 +104,16 @@ def test_the_paper_s_claims_are_figures_with_targets(run):
         f"{plus}: change of the external share of the kept": 10.0,
     }
     assert told[f"{ours}: prompts to GRPO's final score, OOD"]["target"] == "<= 12"
-    told = reproduce.shape([run("luffy")])
-    assert told == []
+    assert reproduce.shape([run("luffy")]) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "what", "share", "target"),
+    [
+        (1, "GRPO ended no better than the base, ID", 0.0, None),  # that is no merit of ours
+        (2, "prompts to GRPO's final score, ID", None, "<= 25"),  # never reached
+    ],
+)
+def test_a_baseline_as_bad_as_the_base_is_no_merit_and_a_score_never_reached_no_share(run, right, what, share, target):
+    told = reproduce.shape([run("grpo", [(1, 0.3)], right=right), run("ekipl", [(1, 0.1)], right=0)])[0]
+    assert (told["label"].partition(": ")[2], told["value"], told["target"]) == (what, share, target)
