@@ -75,7 +75,7 @@ def test_recipes_of_one_model_differ_between_tasks_only_where_the_paper_says_so(
 
 # The tiny recipes are tuned per task; the large ones follow the paper, which sets the epochs by the size of the data.
 TASK_KEYS = {
-    "tiny": {"teachers", "learning_rate", "max_steps", "max_completion_length", "eval_max_completion_length"}
+    "tiny": {"teachers", "max_steps", "max_completion_length", "eval_max_completion_length"}
     | {"num_train_rows", "num_test_rows", "temperature"},
     "2b": {"teachers", "num_train_epochs", "sft_rows_again"},
     "7b": {"teachers", "num_train_epochs", "sft_rows_again"},
