@@ -28,6 +28,7 @@ from tqdm import tqdm
 # The script also runs where the package is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
+from open_r1.checks import with_defaults
 from open_r1.recipe import merge_recipe, parse_overrides, read_yaml, untrained
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
@@ -91,7 +92,10 @@ class Job:
         if began_with not in (None, weights_digest(Path(untrained(wanted)))):  # None: made before runs said it
             return False
         made_from = read_yaml(self.folder / "recipe.yaml")
-        return all(made_from.get(k) == wanted.get(k) for k in (made_from.keys() | wanted.keys()) - FROM_LAUNCH)
+        # the rate of supervised stages is sft.learning_rate
+        unused = set() if "rl" in with_defaults(wanted)["stages"] else {"learning_rate"}
+        keys = (made_from.keys() | wanted.keys()) - FROM_LAUNCH - unused
+        return all(made_from.get(key) == wanted.get(key) for key in keys)
 
     def put_aside(self) -> None:
         """Move what stands in the folder's place out of the way; launch.py never writes over a run."""

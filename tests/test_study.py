@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 from open_r1.checks import check_recipe
 from open_r1.recipe import merge_recipe, parse_overrides
@@ -71,7 +72,8 @@ def summary(method, seed):
 def study(tmp_path, monkeypatch):
     """Returns run(*words) -> exit status of the study, with a launcher that trains nothing."""
     launcher = tmp_path / "launch.py"
-    summaries = {f"{method}{seed}": summary(method, seed) for method in ("grpo", "ekipl") for seed in range(3)}
+    methods = ("grpo", "ekipl", "cot_sft")
+    summaries = {f"{method}{seed}": summary(method, seed) for method in methods for seed in range(3)}
     names = {"src": str(SCRIPTS.parent / "src"), "log": str(tmp_path / "made"), "summaries": json.dumps(summaries)}
     launcher.write_text(textwrap.dedent(LAUNCHER).format(**names))
     monkeypatch.setattr(learning, "LAUNCHER", launcher)
@@ -120,6 +122,15 @@ def test_a_run_that_began_with_another_base_policy_is_made_again_and_one_that_do
         path.write_text(json.dumps(said | {"base_weights": digest}))
         assert study(*words) == 0
     assert made(tmp_path) == ["trance-grpo-s0"] * 2 and (tmp_path / "runs/trance-grpo-s0.old1").is_dir()
+
+
+def test_the_rate_of_a_stage_that_a_method_has_not_repeats_no_run(study, tmp_path):
+    words = ("--methods", "grpo", "cot_sft", "--name", "s", "--seeds", "0")
+    assert study(*words) == 0
+    for path in (tmp_path / "runs").glob("*/recipe.yaml"):
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"learning_rate": 0.5}))
+    assert study(*words) == 0
+    assert sorted(made(tmp_path)) == ["trance-cot_sft-s0", "trance-grpo-s0", "trance-grpo-s0"]
 
 
 def test_two_studies_share_their_runs_and_never_mistake_one_for_another(study, tmp_path, capsys):
