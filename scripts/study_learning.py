@@ -212,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--deadline_s", type=float, default=1800.0, help="seconds after which a run counts as failed")
     parser.add_argument("--args", default="", help="passed on to launch.py; write --args='--key value'")
     parser.add_argument("--name", default="learning", help="results/<name>.json")
+    parser.add_argument("--title", help="of its section in docs/RESULTS.md (default: Learning: <name>)")
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
     jobs = [
@@ -223,7 +224,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     try:
         failed = make_runs(jobs, args.jobs, args.deadline_s)
-        write_results(args.name, shlex.join(["python", "scripts/study_learning.py", *words]), jobs, failed)
+        titled = {"title": args.title} if args.title else {}
+        write_results(args.name, shlex.join(["python", "scripts/study_learning.py", *words]), jobs, failed, **titled)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -90,6 +90,7 @@ def test_a_study_keeps_every_run_and_their_spread(study, tmp_path):
     assert study("--seeds", "0", "2", "--name", "s") == 0
     result = json.loads((tmp_path / "results/s.json").read_text())
     assert set(result) == page.STUDY_KEYS
+    assert "## Learning: s\n" in page.page(tmp_path / "results")
     assert result["command"] == "python scripts/study_learning.py --tasks trance --seeds 0 2 --name s"
     assert [(run["method"], run["seed"]) for run in result["runs"]] == [
         *(("grpo", 0), ("ekipl", 0), ("grpo", 2), ("ekipl", 2)),
@@ -135,7 +136,8 @@ def test_the_rate_of_a_stage_that_a_method_has_not_repeats_no_run(study, tmp_pat
 
 def test_two_studies_share_their_runs_and_never_mistake_one_for_another(study, tmp_path, capsys):
     assert study("--seeds", "0", "--name", "a") == 0
-    assert study("--methods", "ekipl", "--seeds", "0", "1", "--name", "b") == 0
+    assert study("--methods", "ekipl", "--seeds", "0", "1", "--name", "b", "--title", "A rate") == 0
+    assert "## A rate\n" in page.page(tmp_path / "results")
     assert sorted(made(tmp_path)) == ["trance-ekipl-s0", "trance-ekipl-s1", "trance-grpo-s0"]
     assert study("--methods", "ekipl", "--seeds", "0", "--name", "c", "--args=--min_p 0.5") == 0
     other = made(tmp_path)[-1]
