@@ -108,7 +108,7 @@ def pass_leads(group: Sequence[Run], others: Sequence[Run]) -> dict[str, float]:
 def write_all(studies: Mapping[str, Sequence[Job]], failed: Mapping[Job, str], command: str) -> None:
     """Write the results files, the report, the README's picture and the page."""
     for name, jobs in studies.items():
-        more: dict[str, Any] = {"title": "All methods", "images": IMAGES}
+        more: dict[str, Any] = {"title": "All methods", "report": "report/report.md", "images": IMAGES}
         if name != NAME:
             strength = name.removeprefix("teachers_")
             more = {"title": f"EKIPL with {strength} external models, right {TEACHERS[strength]} of the time"}

@@ -116,6 +116,8 @@ def study_section(title: str, study: dict[str, Any]) -> str:
     text += markdown(head, training) + "\n"
     for failure in study["failed"]:
         text += f"Failed: {failure['task']} {failure['method']} seed {failure['seed']}: {failure['reason']}.\n\n"
+    if "report" in study:
+        text += f"Table 1, ours beside the paper's numbers: [report]({study['report']}).\n\n"
     text += "".join(f"![{caption}]({path})\n\n" for caption, path in study.get("images", {}).items())
     return text + origin(study)
 

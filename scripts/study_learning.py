@@ -183,7 +183,7 @@ def teachers(task: str, accuracy: float) -> tuple[str, ...]:
 def write_results(name: str, command: str, jobs: Sequence[Job], failed: Mapping[Job, str], **more: Any) -> None:
     """Write results/<name>.json of the runs that did not fail; where none is left, nothing is written.
 
-    `more` is kept as well: `title` and `images` (a path from docs/ by caption) of its section in docs/RESULTS.md.
+    `more` is kept as well: `title`, `report` (a path from docs/) and `images` (by caption) of its section on the page.
     """
     summaries = [json.loads((job.folder / "summary.json").read_text()) for job in jobs if job not in failed]
     if not summaries:

@@ -239,7 +239,7 @@ def write_study(results, methods=("grpo", "ekipl"), **more):
 
 
 def test_the_page_shows_studies_and_figures_with_verdicts_and_origin(tmp_path):
-    write_study(tmp_path, title="All methods", images={"Figure 3": "report/figure3.png"})
+    write_study(tmp_path, title="All methods", report="report/r.md", images={"Figure 3": "report/figure3.png"})
     figures = {
         **{"name": "Grading", "command": "make bench", "commit": "def", "hardware": "one core"},
         "figures": [{"label": "counting", "value": 51234.0, "unit": "replies/s", "target": ">= 50000"}],
@@ -257,7 +257,11 @@ def test_the_page_shows_studies_and_figures_with_verdicts_and_origin(tmp_path):
     assert "Seeds 0, 1. Command: `c`." in text
     assert "| counting | 51,234 | replies/s | reached (>= 50000) |" in text
     assert "| prompts | never | % | not reached (<= 25) |" in text
-    assert "![Figure 3](report/figure3.png)" in text and text.index("## All methods") < text.index("## Grading")
+    assert (
+        "[report](report/r.md)" in text
+        and "![Figure 3](report/figure3.png)" in text
+        and text.index("## All methods") < text.index("## Grading")
+    )
 
 
 def test_the_page_names_the_gpu_of_a_result(tmp_path):
