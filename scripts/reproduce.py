@@ -24,11 +24,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import numpy as np
+
 import results_page
 from open_r1.figures_study import draw_study
 from open_r1.published import METHODS
 from open_r1.report import write_report
-from open_r1.report_data import Run, of, passing_share, read_runs, tasks_of
+from open_r1.report_data import Run, mean_curve, of, passing_share, read_runs, tasks_of
 from open_r1.schema import POLICY, UserError
 from open_r1.tasks import TASKS, get_task
 from open_r1.utils.provenance import figure, write_figures
@@ -71,28 +73,27 @@ def shape(runs: Sequence[Run]) -> list[dict[str, Any]]:
     where the method is worst off. What the runs do not tell is left out.
     """
     lines = []
-    for task, method in product(tasks_of(runs), ("ekipl", "ekipl_plus")):
+    for task, method in product(tasks_of(runs), ("grpo", "ekipl", "ekipl_plus")):
+        ours = method != "grpo"  # of GRPO there is only what becomes of its pass@k
         group, grpo = of(runs, task, method), of(runs, task, "grpo")
         told = f"{get_task(task).title}, {METHODS[method]}"
-        for name, target in PROMPTS_TARGETS.items():
+        for name, target in PROMPTS_TARGETS.items() if ours else ():
             if found := passing_share(group, grpo, name):
                 share = None if found["share"] is None else 100 * found["share"]
+                what = "prompts to GRPO's final score"
                 if share == 0:  # no merit of the method
-                    what = f"{told}: GRPO ended no better than the base, {name.upper()}"
-                    lines.append(figure(what, share, "% of GRPO's prompts"))
-                    continue
-                lines.append(
-                    figure(f"{told}: prompts to GRPO's final score, {name.upper()}", share, "% of GRPO's", target)
-                )
-        if group:
+                    what, target = "GRPO ended no better than the base", None
+                lines.append(figure(f"{told}: {what}, {name.upper()}", share, "% of GRPO's prompts", target))
+        if group and ours:
             kept = [run.summary["kept_share"] for run in group]
             change = 100 * fmean(share["start"][POLICY] - share["end"][POLICY] for share in kept)
             lines.append(figure(f"{told}: change of the external share of the kept", change, "points", "< 0"))
         for other, whose in (("zero_shot", "the base's"), ("grpo", "GRPO's")):
-            leads = pass_leads(group, of(runs, task, other))
+            leads = pass_leads(group, of(runs, task, other)) if method != other else {}
             if leads:
                 k, lead = min(leads.items(), key=lambda item: item[1])
-                lines.append(figure(f"{told}: pass@k over {whose}, at worst (k = {k})", 100 * lead, "points", ">= 0"))
+                what = f"{told}: pass@k over {whose}, at worst (k = {k})"
+                lines.append(figure(what, 100 * lead, "points", ">= 0" if ours else None))
     return lines
 
 
@@ -113,17 +114,35 @@ def write_all(studies: Mapping[str, Sequence[Job]], failed: Mapping[Job, str], c
             strength = name.removeprefix("teachers_")
             more = {"title": f"EKIPL with {strength} external models, right {TEACHERS[strength]} of the time"}
         write_results(name, command, jobs, {job: why for job, why in failed.items() if job in jobs}, **more)
-    found = {name: read_runs([job.folder for job in jobs if job.finished()]) for name, jobs in studies.items()}
+    found = {name: read_runs([job.folder for job in jobs if job not in failed]) for name, jobs in studies.items()}
     runs, folder = found.pop(NAME), ROOT / "docs" / "report"
     shutil.rmtree(folder, ignore_errors=True)
     for line in write_report(runs, folder, {name.removeprefix("teachers_"): some for name, some in found.items()}):
         print(f"left out: {line}")
     commits = ", ".join(sorted({run.summary["commit"] for run in runs}))
     seeds = sorted({run.summary["seed"] for run in runs})
-    lines = shape(runs)
-    write_figures(RESULTS / "shape.json", "The paper's claims", lines, command=command, commit=commits, seeds=seeds)
-    draw_study(RESULTS / f"{NAME}.json", ROOT / "docs/images/learning.png")
+    origin = {"command": command, "commit": commits, "seeds": seeds}
+    write_figures(RESULTS / "shape.json", "The paper's claims", shape(runs), **origin, drawn=drawn(runs))
     results_page.main([])
+    try:
+        draw_study(RESULTS / f"{NAME}.json", ROOT / "docs/images/learning.png")
+    except UserError as error:  # of a part of the methods
+        print(f"left out: {error}")
+
+
+def drawn(runs: Sequence[Run]) -> dict[str, Any]:
+    """What figures 3 and 5 show: by task and method mean curves, {set: [[prompts, accuracy], ...]}, and pass@k."""
+    told: dict[str, Any] = {"curves": {}, "pass_at_k": {}}
+    for task, method in dict.fromkeys(run.key for run in runs):
+        group = of(runs, task, method)
+        if all(run.curve for run in group):
+            points = {name: mean_curve(group, name)[:2] for name in PROMPTS_TARGETS}
+            curves = {name: np.stack(columns, axis=1).round(4).tolist() for name, columns in points.items()}
+            told["curves"].setdefault(task, {})[method] = curves
+        if passes := next((run.passes for run in group if run.passes), None):
+            cells = passes["sets"]["id"]["pass_at_k"]
+            told["pass_at_k"].setdefault(task, {})[method] = {k: cell["mean"] for k, cell in cells.items()}
+    return told
 
 
 def main(argv: Sequence[str] | None = None) -> int:

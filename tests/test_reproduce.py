@@ -92,8 +92,9 @@ def test_the_paper_s_claims_are_figures_with_targets(run):
         run("ekipl_plus", points=[(1, 0.1)], kept=(0.7, 0.6)),
     ]
     told = {line["label"].removeprefix("Visual counting, "): line for line in reproduce.shape(runs)}
-    ours, plus = METHODS["ekipl"], METHODS["ekipl_plus"]
+    grpo, ours, plus = (METHODS[name] for name in ("grpo", "ekipl", "ekipl_plus"))
     assert {label: line["value"] for label, line in told.items()} == {
+        f"{grpo}: pass@k over the base's, at worst (k = 64)": -20.0,
         f"{ours}: prompts to GRPO's final score, ID": 25.0,  # 160 of 640
         f"{ours}: prompts to GRPO's final score, OOD": 25.0,
         f"{ours}: change of the external share of the kept": -15.0,
@@ -104,7 +105,12 @@ def test_the_paper_s_claims_are_figures_with_targets(run):
         f"{plus}: change of the external share of the kept": 10.0,
     }
     assert told[f"{ours}: prompts to GRPO's final score, OOD"]["target"] == "<= 12"
+    assert told[f"{grpo}: pass@k over the base's, at worst (k = 64)"]["target"] is None
     assert reproduce.shape([run("luffy")]) == []
+    kept = reproduce.drawn(runs)
+    assert kept["pass_at_k"]["clevr_math"]["ekipl"] == {"1": 0.4, "64": 0.8}
+    assert kept["curves"]["clevr_math"]["ekipl"]["id"] == [[0, 0.2], [80, 0.39], [160, 0.41], [640, 0.4]]
+    assert set(kept["curves"]["clevr_math"]) == {"grpo", "ekipl", "ekipl_plus"}  # the first run has no curve
 
 
 @pytest.mark.parametrize(

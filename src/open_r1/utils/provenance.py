@@ -43,7 +43,10 @@ def hardware() -> dict[str, Any]:
 def weights_digest(folder: Path) -> str | None:
     """Which weights a checkpoint in one file holds: twelve hexadecimal digits; None for shards and for hub ids."""
     path = folder / "model.safetensors"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else None
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:  # of any size
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def install_seconds() -> float | None:
