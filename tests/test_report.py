@@ -123,6 +123,11 @@ def test_a_report_has_its_table_and_every_figure_twice(make, tmp_path, capsys):
         and "| Visual counting | Vision-EKIPL | ID | 40.0 | 640 | 100 % |" in text
     )
     assert "left out" not in capsys.readouterr().out
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert report.main([str(tmp_path / "runs"), "--output", str(out)]) == 0
+    assert [
+        path.name for path, text in before.items() if path.read_bytes() != text
+    ] == []  # no noise in version control
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 3])

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -48,8 +49,9 @@ def _save(figure: Figure, folder: Path, name: str) -> list[Path]:
     legend_below(figure)
     paths = [folder / f"{name}.{kind}" for kind in ("png", "svg")]
     for path in paths:
-        # without a date in it the same runs give the same file
-        figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
+        # without a date and with ids by its content the same runs give the same file
+        with mpl.rc_context({"svg.hashsalt": name}):
+            figure.savefig(path, dpi=DPI, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
 
 
