@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import torch
 
-from open_r1.evaluation import Sampling, evaluate_set
+from open_r1.evaluation import Sampling, evaluate_set, generate_replies
 from open_r1.replies import parse_reply
 from open_r1.rows import load_rows
 from open_r1.schema import Row, UserError
@@ -60,16 +60,8 @@ def ask(task: Task, base: Path, rows: Sequence[Row], temperature: float, output:
     """Return the graded replies of the base policy, one per row."""
     model, processor = load_policy(str(base))
     sampling = Sampling(temperature, 1.0 if temperature == 1 else 0.9, 0, 96, 100)
-    output.unlink(missing_ok=True)
-    evaluate_set(
-        model,
-        processor,
-        list(rows),
-        task,
-        sampling,
-        lambda reply, true: task.grade(reply, true, task.settings[0]),
-        output,
-    )
+    replies = generate_replies(model, processor, list(rows), task, sampling, "reasoning", output.stem)
+    evaluate_set(replies, lambda reply, true: task.grade(reply, true, task.settings[0]), output)
     return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from open_r1.evaluation import Sampling, evaluate_set
+from open_r1.evaluation import Sampling, evaluate_set, generate_replies
 from open_r1.rows import load_rows
 from open_r1.synthetic.write import write_dataset
 from open_r1.tasks import TASKS
@@ -16,9 +16,8 @@ def test_a_shipped_base_answers_between_10_and_50_percent_exactly_and_keeps_the_
     rows = load_rows(task, tmp_path / "data", "id").rows
     model, processor = load_policy(str(ROOT / "bases" / task.name))
     exact = task.settings[0]
-    result = evaluate_set(
-        *(model, processor, rows, task, Sampling(max_completion_length=96, batch_size=100)),
-        *(lambda reply, answer: task.grade(reply, answer, exact), tmp_path / "replies.jsonl"),
-    )
+    sampling = Sampling(max_completion_length=96, batch_size=100)
+    replies = generate_replies(model, processor, rows, task, sampling, "reasoning", task.name)
+    result = evaluate_set(replies, lambda reply, true: task.grade(reply, true, exact), tmp_path / "replies.jsonl")
     assert 0.10 <= result.accuracy <= 0.50
     assert result.format >= 0.95

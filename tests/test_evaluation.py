@@ -39,7 +39,8 @@ def test_training_mode_and_random_states_are_as_before(tiny_folder, counting_dat
 def test_replies_are_written_with_their_scores_as_they_come(tiny_folder, counting_data, tmp_path):
     policy, rows = load_policy(str(tiny_folder)), load_rows(TASK, counting_data, "id").rows
     output = tmp_path / "replies" / "before-id.jsonl"
-    result = evaluate_set(*policy, rows, TASK, SHORT, lambda reply, answer: Score(0.25, 1.0), output)
+    told = generate_replies(*policy, rows, TASK, SHORT, "reasoning", "test")
+    result = evaluate_set(told, lambda reply, answer: Score(0.25, 1.0), output)
     lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert (result.n, result.accuracy, result.format) == (4, 0.25, 1.0)
     assert {(line["id"], line["answer"]) for line in lines} == {(row.id, row.answer) for row in rows}

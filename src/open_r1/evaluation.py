@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -82,21 +82,12 @@ def _with_images(conversation: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def evaluate_set(
-    model: Any,
-    processor: Any,
-    rows: list[Row],
-    task: Task,
-    sampling: Sampling,
-    grade: Callable[[str, str], Score],
-    output: Path,
-    kind: PromptKind = "reasoning",
-) -> SetResult:
-    """Ask, grade and average one test set; `output` gets one JSON line per reply as it comes, with its scores."""
+def evaluate_set(replies: Iterable[tuple[Row, str]], grade: Callable[[str, str], Score], output: Path) -> SetResult:
+    """Grade and average the replies to one test set; `output` gets one JSON line per reply as it comes, with scores."""
     output.parent.mkdir(parents=True, exist_ok=True)
     scores = []
     with output.open("w", encoding="utf-8") as file:
-        for row, reply in generate_replies(model, processor, rows, task, sampling, kind, f"evaluate {output.stem}"):
+        for row, reply in replies:
             scores.append(grade(reply, row.answer))
             line = {"id": row.id, "kind": row.kind, "answer": row.answer, "reply": reply}
             file.write(json.dumps(line | asdict(scores[-1])) + "\n")

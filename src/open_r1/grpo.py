@@ -31,7 +31,7 @@ from open_r1.prepare import prepare_rows
 from open_r1.prompts import PromptKind, to_dataset
 from open_r1.recipe import untrained
 from open_r1.restart import Seconds, evaluate_once, room_on, train_to_the_end
-from open_r1.run_evaluation import Evaluate, evaluate_all, evaluate_path, grader
+from open_r1.run_evaluation import Evaluate, evaluate_path, evaluate_policy, grader
 from open_r1.schema import Row, UserError
 from open_r1.sft import build_sft, lora_config, make_base, read_recipe
 from open_r1.stages import Stage, plan
@@ -138,9 +138,9 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
         path = start = base_policy(config, task)
     stages = plan(config.stages, train, config.sft_rows, config.sft_rows_again, folder)
     evaluate = functools.partial(timed(seconds, "eval")(evaluate_path), config, task, tests)
-    before = evaluate_once(folder, seconds, functools.partial(evaluate, path, "before"))
+    before = evaluate_once(folder, seconds, functools.partial(evaluate, path, "before", again=True))
     first_rows = {name: rows[: config.curve_rows] for name, rows in tests.items()}
-    curve, logs = functools.partial(evaluate_all, config, task, first_rows), []
+    curve, logs = functools.partial(evaluate_policy, config, task, first_rows), []
     for stage in stages:
         path = train_stage(stage, config, task, path, curve, sum(log["prompts"] for log in logs))
         logs.append(read_metrics(stage.folder)[-1])

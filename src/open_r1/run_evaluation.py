@@ -1,21 +1,24 @@
 """The evaluations of a run: of the checkpoint that training begins or ends with, and of the policy as it is trained."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, cast
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from open_r1 import kept_replies
 from open_r1.configs import EKIPLConfig
-from open_r1.evaluation import Sampling, evaluate_set
+from open_r1.evaluation import Sampling, evaluate_set, generate_replies
 from open_r1.prompts import PromptKind
 from open_r1.schema import Row, Score
 from open_r1.summary import SetResult, pool
 from open_r1.tasks import Task
 from open_r1.utils.loading import load_policy
 
-Evaluate = Callable[..., dict[str, SetResult]]  # (model, label, processor=...): evaluate_all on the curve's rows
+Evaluate = Callable[..., dict[str, SetResult]]  # (model, label, processor=...): evaluate_policy on the curve's rows
+Ask = Callable[[list[Row], str], Iterable[tuple[Row, str]]]  # (rows, label of the progress bar) -> rows with replies
 
 
 def grader(task: Task, setting: str) -> Callable[[str, str], Score]:
@@ -23,21 +26,9 @@ def grader(task: Task, setting: str) -> Callable[[str, str], Score]:
     return lambda reply, answer: task.grade(reply, answer, setting)
 
 
-def evaluate_path(
-    config: EKIPLConfig, task: Task, tests: dict[str, list[Row]], path: str, when: str
-) -> dict[str, SetResult]:
-    """Evaluate the policy at `path`; it is out of memory again when its stage begins."""
-    model, processor = load_policy(path, config.max_pixels)
-    model.to("cpu" if config.use_cpu else PartialState().device)
-    return evaluate_all(config, task, tests, model, when, processor)
-
-
-def evaluate_all(
-    config: EKIPLConfig, task: Task, tests: dict[str, list[Row]], model: Any, when: str, processor: Any
-) -> dict[str, SetResult]:
-    """Evaluate the policy on every test set, each process on its share of the rows."""
-    state = PartialState()
-    sampling = Sampling(
+def sampling_of(config: EKIPLConfig) -> Sampling:
+    """How the recipe asks the policy in evaluation."""
+    return Sampling(
         temperature=config.eval_temperature,
         top_p=config.eval_top_p,
         top_k=config.eval_top_k,
@@ -45,13 +36,58 @@ def evaluate_all(
         batch_size=config.eval_batch_size,
         seed=config.seed,
     )
-    results = {}
+
+
+def evaluate_path(
+    config: EKIPLConfig, task: Task, tests: dict[str, list[Row]], path: str, when: str, again: bool = False
+) -> dict[str, SetResult]:
+    """Evaluate the policy at `path`; it is out of memory again when its stage begins.
+
+    With `again` it is likely to be asked the same by another run: its replies are kept, and taken from where they are.
+    """
+    device = "cpu" if config.use_cpu else PartialState().device
+    digest = kept_replies.policy_digest(path, str(device), config.max_pixels) if again else None
+
+    @functools.cache
+    def policy() -> tuple[Any, Any]:
+        model, processor = load_policy(path, config.max_pixels)
+        return model.to(device), processor
+
+    def ask(rows: list[Row], label: str) -> Iterable[tuple[Row, str]]:
+        sampling, kind = sampling_of(config), cast(PromptKind, config.prompt_kind)
+        place = kept_replies.place(digest, rows, task, kind, sampling) if digest else None
+        known = kept_replies.read(place, rows) if place else None
+        if known is not None:
+            return known
+        replies = generate_replies(*policy(), rows, task, sampling, kind, label)
+        return kept_replies.keep(place, replies) if place else replies
+
+    return _evaluate(config, task, tests, ask, when)
+
+
+def evaluate_policy(
+    config: EKIPLConfig, task: Task, tests: dict[str, list[Row]], model: Any, when: str, processor: Any
+) -> dict[str, SetResult]:
+    """Evaluate the policy as it stands in memory."""
+
+    def ask(rows: list[Row], label: str) -> Iterable[tuple[Row, str]]:
+        kind = cast(PromptKind, config.prompt_kind)
+        return generate_replies(model, processor, rows, task, sampling_of(config), kind, label)
+
+    return _evaluate(config, task, tests, ask, when)
+
+
+def _evaluate(
+    config: EKIPLConfig, task: Task, tests: dict[str, list[Row]], ask: Ask, when: str
+) -> dict[str, SetResult]:
+    """Ask, write and grade every test set, each process its share of the rows."""
+    state = PartialState()
+    grade, results = grader(task, config.eval_setting), {}
     for name, rows in tests.items():
         share = rows[state.process_index :: state.num_processes]
         rank = f"-{state.process_index}" if state.num_processes > 1 else ""
         output = Path(str(config.output_dir)) / "replies" / f"{when}-{name}{rank}.jsonl"
-        grade, kind = grader(task, config.eval_setting), cast(PromptKind, config.prompt_kind)
         # A process may have no row where there are fewer rows than processes.
-        part = [evaluate_set(model, processor, share, task, sampling, grade, output, kind)] if share else []
+        part = [evaluate_set(ask(share, f"evaluate {output.stem}"), grade, output)] if share else []
         results[name] = pool(gather_object(part))
     return results

@@ -78,6 +78,6 @@ def write_figures(path: Path, name: str, figures: list[dict[str, Any]], **more: 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` aside and rename it, so that a reader never finds half a file; NaN raises ValueError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may be writing the same file
     aside.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
     aside.replace(path)
