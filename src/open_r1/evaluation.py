@@ -12,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 from transformers import GenerationConfig, TrainerCallback, set_seed
 
+from open_r1.decoding import grouped_decoding
 from open_r1.metrics import take_back
 from open_r1.prompts import PromptKind, messages
 from open_r1.schema import Row, Score
@@ -63,7 +64,8 @@ def generate_replies(
                 return_dict=True,
                 processor_kwargs={"padding": True, "padding_side": "left", "return_tensors": "pt"},
             ).to(model.device)
-            ids = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+            with grouped_decoding(model):
+                ids = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
             yield from zip(batch, processor.batch_decode(ids, skip_special_tokens=True), strict=True)
     finally:
         model.train(was_training)

@@ -25,10 +25,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from open_r1 import decoding
 from open_r1.vision_sharing import distinct_images, select_images
 
 logger = logging.getLogger(__name__)
-ATTENTION = "sdpa_shared_prompts"  # its name in transformers; plain SDPA wherever nothing is packed
+ATTENTION = "sdpa_shared_prompts"  # its name in transformers; decoding.py's wherever nothing is packed
 _prompt_width: ContextVar[int | None] = ContextVar("prompt_width", default=None)
 
 
@@ -139,21 +140,7 @@ class Packed:
 def _attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> tuple:
     if isinstance(attention_mask, Packed):
         return attention_mask.attend(module, query, key, value, **kwargs), None
-    if query.size(2) == 1:
-        return _attend_one_token(query, key, value, attention_mask, kwargs["dropout"], kwargs["scaling"]), None
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-
-
-def _attend_one_token(query: Any, key: Any, value: Any, mask: Any, dropout: float, scaling: float) -> Any:
-    """Attention of each row's newest token, (rows, heads, 1, size), while `generate` goes on token by token.
-
-    Query heads that share a key head become its queries: plain SDPA copies the whole cache for each of them, at every
-    token. Returns (rows, 1, heads, size).
-    """
-    of_key_head = query.reshape(query.size(0), key.size(1), -1, query.size(3))
-    attend = torch.nn.functional.scaled_dot_product_attention
-    output = attend(of_key_head, key, value, mask, dropout_p=dropout, scale=scaling)
-    return output.reshape(query.size(0), 1, query.size(1), -1)
+    return decoding.attention(module, query, key, value, attention_mask, **kwargs)
 
 
 AttentionInterface.register(ATTENTION, _attention)
