@@ -93,10 +93,16 @@ def percent(values: Sequence[float]) -> str:
     return f"{100 * fmean(values):.1f} ({100 * min(values):.1f} to {100 * max(values):.1f})"
 
 
-def ranking(runs: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
+def scores_of(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Cell, task, seed and final scores of finished runs."""
+    summaries = [(job, json.loads((job.folder / "summary.json").read_text())) for job in jobs]
+    return [{"cell": job.cell, **{key: told[key] for key in ("task", "seed", "final")}} for job, told in summaries]
+
+
+def ranking(runs: Sequence[Mapping[str, Any]]) -> list[tuple[str, float]]:
     """Cells from the best to the worst by final accuracy, mean of ID and OOD, over GRPO's of the same task and seed.
 
-    Only cells that were run on every task, with every seed, for the published teachers; points.
+    Only cells that were run on every task and with every seed that GRPO was; points.
     """
     score = {(r["cell"], r["task"], r["seed"]): fmean(r["final"][n]["accuracy"] for n in ("id", "ood")) for r in runs}
     places = [(task, seed) for cell, task, seed in score if cell == "grpo"]
@@ -105,8 +111,32 @@ def ranking(runs: Sequence[dict[str, Any]]) -> list[tuple[str, float]]:
     return sorted(leads, key=lambda lead: -lead[1])
 
 
+def verdict(runs: Sequence[Mapping[str, Any]], rules: Sequence[str]) -> str:
+    """Say which cell leads GRPO by how much, and which rule is best by seeds that chose nothing.
+
+    The first seed chose which rules got the others; where there is no other, it says so.
+    """
+    seeds = list(dict.fromkeys(run["seed"] for run in runs))
+    fresh = [run for run in runs if run["seed"] != seeds[0]]
+    told = ""
+    for name, some in (
+        (f"with seed {seeds[0]}", [r for r in runs if r["seed"] == seeds[0]]),
+        ("with the others", fresh),
+    ):
+        leads = "; ".join(f"{cell} {lead:+.1f}" for cell, lead in ranking(some))
+        told += f" Points over GRPO {name}, mean of ID and OOD over all tasks: {leads}." if leads else ""
+    best = next((cell for cell, _ in ranking(fresh or runs) if cell in rules), None)
+    by = "by the seeds that chose nothing" if fresh else "by the one seed there is"
+    return told + (f" Best rule {by}: **{best}**." if best else "")
+
+
 def write_results(
-    path: Path, command: str, jobs: Sequence[Job], failed: Mapping[Job, str], cells: Mapping[str, Any]
+    path: Path,
+    command: str,
+    jobs: Sequence[Job],
+    failed: Mapping[Job, str],
+    cells: Mapping[str, Any],
+    rules: Sequence[str],
 ) -> None:
     """Write the results file and docs/images/<its name>.png of the runs that did not fail; of none, nothing.
 
@@ -116,15 +146,15 @@ def write_results(
         jobs: all runs of the study.
         failed: those that failed, with the reason in one line.
         cells: what each cell's name stands for, kept beside the numbers.
+        rules: the cells that can be recommended: neither the baseline nor a peer, with the published teachers.
     """
     done = [job for job in jobs if job not in failed]
     if not done:
         return
     runs = [describe(job) for job in done]
-    leads = "; ".join(f"{cell} {lead:+.1f}" for cell, lead in ranking(runs))
     result = {
         "name": "Ablation",
-        "note": NOTE + (f" Points over GRPO, mean of ID and OOD over all tasks and seeds: {leads}." if leads else ""),
+        "note": NOTE + verdict(runs, rules),
         "image": f"images/{path.stem}.png",
         "head": HEAD,
         "rows": table(done, runs),

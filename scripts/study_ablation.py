@@ -3,8 +3,10 @@
     make ablation                                         # results/ablation.json
     python scripts/study_ablation.py --tasks clevr_math --seeds 0 --cells grpo ekipl max_variance
 
-Runs are those of scripts/study_learning.py, shared with the other studies. Seeds are outermost, so that an ablation
-that is stopped early has every cell. docs/RESULTS.md is made from the results by scripts/results_page.py.
+In two rounds: the first seed for every cell, the others for the cells of ALWAYS and for the rules that did best
+(successive halving, Jamieson and Talwalkar 2016). What is recommended is the best rule by seeds that chose nothing.
+Runs are those of scripts/study_learning.py, shared with the other studies; the results are written after each round.
+docs/RESULTS.md is made from them by scripts/results_page.py.
 """
 
 import argparse
@@ -20,7 +22,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import study_learning as learning
-from ablation_results import PASS, write_results
+from ablation_results import PASS, ranking, scores_of, write_results
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
 from open_r1.utils.names import unknown_name
@@ -35,7 +37,6 @@ class Cell(NamedTuple):
     method: str
     overrides: str = ""
     accuracy: float | None = None  # of every teacher, in place of the published ones
-    seeds: int = 3  # of those asked for, the first so many; teachers' strength and peers are shown with one
     without: tuple[str, ...] = ()  # tasks that it cannot be had for
 
 
@@ -49,14 +50,17 @@ CELLS = {
     "max_variance, luffy": Cell("ekipl_plus", "--external_weight luffy"),
     # scripted teachers do not know their log-probs on spatial rows
     "max_variance, snis": Cell("ekipl_plus", "--external_weight snis", without=("trance",)),
-    "peer: luffy": Cell("luffy", seeds=1),
-    "peer: sft_term": Cell("sft_term", seeds=1),
-    "peer: hpt": Cell("hpt", seeds=1),
-    "ekipl, teachers .3": Cell("ekipl", accuracy=0.3, seeds=1),
-    "ekipl, teachers .9": Cell("ekipl", accuracy=0.9, seeds=1),
-    "max_variance, teachers .3": Cell("ekipl_plus", accuracy=0.3, seeds=1),
-    "max_variance, teachers .9": Cell("ekipl_plus", accuracy=0.9, seeds=1),
+    "peer: luffy": Cell("luffy"),
+    "peer: sft_term": Cell("sft_term"),
+    "peer: hpt": Cell("hpt"),
+    "ekipl, teachers .3": Cell("ekipl", accuracy=0.3),
+    "ekipl, teachers .9": Cell("ekipl", accuracy=0.9),
+    "max_variance, teachers .3": Cell("ekipl_plus", accuracy=0.3),
+    "max_variance, teachers .9": Cell("ekipl_plus", accuracy=0.9),
 }
+ALWAYS = ("grpo", "ekipl", "max_variance")  # the baseline, the paper's rule, and ekipl_plus as it is
+RULES = tuple(cell for cell in CELLS if cell.startswith(("ekipl", "max_variance")) and CELLS[cell].accuracy is None)
+FINALISTS = 2  # rules beside those of ALWAYS that get every seed
 
 
 def words(cell: Cell, task: str) -> tuple[str, ...]:
@@ -66,14 +70,20 @@ def words(cell: Cell, task: str) -> tuple[str, ...]:
 
 
 def plan(tasks: Sequence[str], seeds: Sequence[int], cells: Sequence[str]) -> list[Job]:
-    """List the runs, seeds outermost."""
+    """List the runs of one round, seeds outermost."""
     return [
         Job(task, CELLS[cell].method, seed, words(CELLS[cell], task), cell)
-        for k, seed in enumerate(seeds)
+        for seed in seeds
         for task in tasks
         for cell in cells
-        if k < CELLS[cell].seeds and task not in CELLS[cell].without
+        if task not in CELLS[cell].without
     ]
+
+
+def finalists(jobs: Sequence[Job], cells: Sequence[str]) -> list[str]:
+    """The cells that get every seed: those of ALWAYS and the best rules by the first round's finished runs."""
+    best = [cell for cell, _ in ranking(scores_of(jobs)) if cell in RULES and cell not in ALWAYS]
+    return [cell for cell in cells if cell in ALWAYS or cell in best[:FINALISTS]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,13 +103,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             if cell not in CELLS:
                 raise unknown_name("cell", cell, CELLS)
         extra = tuple(shlex.split(args.args))
-        planned = plan(args.tasks, args.seeds, args.cells)
-        jobs = [replace(job, extra=job.extra + extra) for job in planned]
-        failed = learning.make_runs(jobs, args.jobs, args.deadline_s)
-        first = [job for job in jobs if job.seed == args.seeds[0]]
-        problems = learning.evaluate_passes(first, int(PASS), PASS_ROWS, args.jobs, args.deadline_s)
         command = shlex.join(["python", "scripts/study_ablation.py", *(sys.argv[1:] if argv is None else argv)])
-        write_results(learning.RESULTS / f"{args.name}.json", command, jobs, failed, CELLS)
+        jobs, failed, problems = [], {}, []
+        for seeds in (args.seeds[:1], args.seeds[1:]):
+            cells = finalists([job for job in jobs if job not in failed], args.cells) if jobs else args.cells
+            round_ = [replace(job, extra=job.extra + extra) for job in plan(args.tasks, seeds, cells)]
+            failed |= learning.make_runs(round_, args.jobs, args.deadline_s)
+            if not jobs:
+                problems += learning.evaluate_passes(round_, int(PASS), PASS_ROWS, args.jobs, args.deadline_s)
+            jobs += round_
+            write_results(learning.RESULTS / f"{args.name}.json", command, jobs, failed, CELLS, RULES)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -169,8 +169,44 @@ def test_every_cell_of_the_ablation_is_a_recipe_that_can_be_meant():
     for job in jobs:
         overrides = parse_overrides(job.words)
         check_recipe(merge_recipe(job.task, "tiny", job.method, overrides))
-    per_seed = [sum(job.seed == seed for job in jobs) for seed in (0, 1, 2)]
-    assert per_seed == [15 * 3 - 1, 8 * 3 - 1, 8 * 3 - 1]  # snis not on the spatial task; seven cells with one seed
+    assert len(jobs) == 3 * (15 * 3 - 1)  # snis not on the spatial task
+
+
+def test_an_ablation_gives_every_seed_to_the_best_rules_and_recommends_by_the_fresh_seeds(study, tmp_path, monkeypatch):
+    final = {
+        "max_variance, luffy": 0.5,
+        "max_variance, max_external 4": 0.6,
+        "peer: hpt": 0.9,
+        "ekipl, teachers .3": 0.9,
+    }
+    seen = []
+
+    def scores(jobs):
+        return [score(job.cell, job.seed, final.get(job.cell, 0.3)) for job in jobs]
+
+    def score(cell, seed, accuracy):
+        return {
+            "cell": cell,
+            "task": "trance",
+            "seed": seed,
+            "final": {name: {"accuracy": accuracy} for name in ("id", "ood")},
+        }
+
+    monkeypatch.setattr(ablation, "scores_of", scores)
+    jobs = ablation.plan(["trance"], [0], list(ablation.CELLS))
+    chosen = ablation.finalists(jobs, list(ablation.CELLS))
+    assert chosen == ["grpo", "ekipl", "max_variance", "max_variance, max_external 4", "max_variance, luffy"]
+    runs = scores(jobs) + [score(cell, 1, x) for cell, x in (("grpo", 0.3), ("ekipl", 0.35), (chosen[3], 0.32))]
+    told = measures.verdict(runs, ablation.RULES)
+    assert "with seed 0, mean of ID and OOD over all tasks: peer: hpt +60.0;" in told
+    assert (
+        "with the others, mean of ID and OOD over all tasks: ekipl +5.0; max_variance, max_external 4 +2.0; grpo"
+        in told
+    )
+    assert told.endswith("Best rule by the seeds that chose nothing: **ekipl**.")
+    assert measures.verdict(runs[: len(jobs)], ablation.RULES).endswith(
+        "seed there is: **max_variance, max_external 4**."
+    )
 
 
 def test_an_ablation_says_when_grpo_s_end_was_reached_and_which_dead_groups_were_avoidable(study, tmp_path):
@@ -195,7 +231,7 @@ def test_an_ablation_says_when_grpo_s_end_was_reached_and_which_dead_groups_were
         )
         (folder / "summary.json").write_text(json.dumps(summary(cell, 0) | {"prompts": 80}))
     jobs = ablation.plan(["trance"], [0], ["grpo", "ekipl"])
-    measures.write_results(tmp_path / "results/a.json", "c", jobs, {}, ablation.CELLS)
+    measures.write_results(tmp_path / "results/a.json", "c", jobs, {}, ablation.CELLS, ablation.RULES)
     result = json.loads((tmp_path / "results/a.json").read_text())
     grpo, ekipl = result["rows"]
     # GRPO ends at .3 in both sets: in domain EKIPL has it at 20 of 80 prompts, out of domain at its end
