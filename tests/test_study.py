@@ -179,7 +179,6 @@ def test_an_ablation_gives_every_seed_to_the_best_rules_and_recommends_by_the_fr
         "peer: hpt": 0.9,
         "ekipl, teachers .3": 0.9,
     }
-    seen = []
 
     def scores(jobs):
         return [score(job.cell, job.seed, final.get(job.cell, 0.3)) for job in jobs]
