@@ -10,17 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from open_r1.selection import (
-    BASELINES,
-    SELECTIONS,
-    baseline_advantages,
-    group_advantages,
-    is_dead,
-    max_variance,
-    ranking,
-    tied_at_cut,
-    top_g,
-)
+from open_r1.advantages import BASELINES, baseline_advantages, group_advantages, is_dead
+from open_r1.selection import SELECTIONS, max_variance, pad, ranking, tied_at_cut, top_g
 
 NAN = float("nan")
 POOL = st.lists(st.tuples(st.sampled_from([0.0, 0.25, 1.0, 1.5, 2.0]), st.booleans()), min_size=1, max_size=24)
@@ -138,6 +129,28 @@ def capped_pools(draw):
     G, cap = draw(st.integers(1, len(pool))), draw(st.integers(0, len(pool)))
     assume(external_K.count(False) + cap >= G)
     return rewards_K, external_K, G, cap
+
+
+@pytest.mark.parametrize("rule", SELECTIONS.values(), ids=SELECTIONS)
+@given(batch=st.lists(capped_pools(), min_size=1, max_size=5))
+def test_a_batch_of_pools_of_different_length_is_what_each_pool_is_alone(rule, batch):
+    G, cap = min(G for *_, G, _ in batch), max(cap for *_, cap in batch)  # what every pool can meet
+    rewards = [rewards_K for rewards_K, *_ in batch]
+    external_PK, there_PK = (
+        pad(values, fill=0).astype(bool) for values in ([e for _, e, *_ in batch], [[1] * len(r) for r in rewards])
+    )
+    rewards_PK = pad(rewards)
+    kept_PG = rule(rewards_PK, external_PK, G, cap, there_PK)
+    assert kept_PG.tolist() == [rule(r, e, G, cap).tolist() for r, e, *_ in batch]
+    assert ranking(rewards_PK, external_PK, there_PK)[0, : len(rewards[0])].tolist() == ranking(*batch[0][:2]).tolist()
+    assert is_dead(rewards_PK).tolist() == [bool(is_dead(r)) for r in rewards]
+    assert tied_at_cut(rewards_PK, kept_PG).tolist() == [
+        int(tied_at_cut(r, kept_G)) for r, kept_G in zip(rewards, kept_PG, strict=True)
+    ]
+    for baseline in BASELINES:
+        advantages_PG = baseline_advantages(baseline, rewards_PK, external_PK, kept_PG)
+        alone = [baseline_advantages(baseline, r, e, kept_G) for (r, e, *_), kept_G in zip(batch, kept_PG, strict=True)]
+        np.testing.assert_allclose(advantages_PG, alone, atol=1e-9)
 
 
 @given(capped_pools())

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from open_r1 import recipe as recipes
+from open_r1.advantages import BASELINES
 from open_r1.batch import TRL_DEFAULTS, check_batch
 from open_r1.checks_external import check_provider
 from open_r1.checks_method import check_group, check_weights, external_samples
 from open_r1.checks_stages import check_stages, check_type
 from open_r1.external.gather import GRACE_S
 from open_r1.schema import POLICY, UserError
-from open_r1.selection import BASELINES, SELECTIONS
+from open_r1.selection import SELECTIONS
 from open_r1.settings import (
     DATA_SIZES,
     EXTERNAL_WEIGHTS,

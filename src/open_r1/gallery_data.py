@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from open_r1.advantages import is_dead
 from open_r1.replies import parse_reply
 from open_r1.schema import POLICY, UserError
-from open_r1.selection import is_dead
 from open_r1.utils.images import DECODE_ERRORS
 
 PROMPT = ("step", "id", "kind", "images", "problem", "answer")  # keys of a line that the page shows
@@ -91,7 +91,7 @@ def describe_pool(line: dict[str, Any]) -> dict[str, Any]:
         "after": [c["reward"] for c in kept],
         "pool": [c["reward"] for c in pool],
     }
-    dead = {when: is_dead(np.array(values, dtype=float)) for when, values in rewards.items()}
+    dead = {when: bool(is_dead(np.array(values, dtype=float))) for when, values in rewards.items()}
     dead["update"] = not any(c["advantage"] for c in kept)
     candidates = [
         {key: c[key] for key in CANDIDATE}

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from open_r1.advantages import baseline_advantages
 from open_r1.schema import Candidate
-from open_r1.selection import SELECTIONS, baseline_advantages
+from open_r1.selection import SELECTIONS, pad
 
 
 class Generated(NamedTuple):
@@ -31,7 +32,7 @@ class Rule:
     Attributes:
         selection: name of a rule in `selection.SELECTIONS`.
         max_external: most external candidates in a kept group; None sets no limit.
-        baseline: over whose rewards the advantages' mean is taken, one of `selection.BASELINES`.
+        baseline: over whose rewards the advantages' mean is taken, one of `advantages.BASELINES`.
         scaled: whether advantages are divided by a standard deviation.
     """
 
@@ -43,21 +44,21 @@ class Rule:
 
 @dataclass(frozen=True)
 class Groups:
-    """Of every prompt of a batch its pool, which G of it are kept, and their advantages (G,)."""
+    """Of every prompt of a batch its pool, which G of it are kept, and their advantages."""
 
     pools: list[list[Candidate]]  # a pool begins with the policy's N, in TRL's order
     kept_PG: list[list[int]]
-    advantages_PG: list[NDArray[np.float64]]
+    advantages_PG: NDArray[np.float64]
 
     @classmethod
     def choose(cls, pools: list[list[Candidate]], size: int, rule: Rule) -> "Groups":
-        """Keep `size` candidates of every pool; raises UserError where a pool has fewer."""
-        select, kept_PG, advantages_PG = SELECTIONS[rule.selection], [], []
-        for pool in pools:
-            rewards_K, external_K = [c.score.reward for c in pool], [c.external for c in pool]
-            kept_PG.append(select(rewards_K, external_K, size, rule.max_external).tolist())
-            advantages_PG.append(baseline_advantages(rule.baseline, rewards_K, external_K, kept_PG[-1], rule.scaled))
-        return cls(pools, kept_PG, advantages_PG)
+        """Keep `size` candidates of every pool; raises ValueError where a pool has fewer."""
+        rewards_PK = pad([[c.score.reward for c in pool] for pool in pools])
+        external_PK = pad([[c.external for c in pool] for pool in pools], fill=False).astype(bool)
+        there_PK = pad([[True] * len(pool) for pool in pools], fill=False).astype(bool)
+        kept_PG = SELECTIONS[rule.selection](rewards_PK, external_PK, size, rule.max_external, there_PK)
+        advantages_PG = baseline_advantages(rule.baseline, rewards_PK, external_PK, kept_PG, rule.scaled)
+        return cls(pools, kept_PG.tolist(), advantages_PG)
 
     @property
     def kept(self) -> Iterator[Candidate]:

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from transformers import TrainerCallback
 from transformers.trainer_callback import ProgressCallback
 
+from open_r1.advantages import is_dead
 from open_r1.schema import POLICY, Candidate
-from open_r1.selection import is_dead, tied_at_cut
+from open_r1.selection import pad, tied_at_cut
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -46,12 +48,12 @@ def step_metrics(
     for source in sources:
         metrics[f"kept_share/{source}"] = _mean([float(c.source == source) for c in flat])
         metrics[f"truncated/{source}"] = _mean([float(c.truncated) for c in flat if c.source == source])
-    rewards_PK = [[c.score.reward for c in pool] for pool in pools]
-    own_PN = [[c.score.reward for c in pool if not c.external] for pool in pools]
-    metrics["dead_groups/before"] = _mean([float(is_dead(own)) for own in own_PN])
-    metrics["dead_groups/after"] = _mean([float(is_dead([c.score.reward for c in group])) for group in kept])
-    metrics["dead_groups/pool"] = _mean([float(is_dead(rewards)) for rewards in rewards_PK])
-    metrics["tied_at_cut"] = _mean([tied_at_cut(r, k) for r, k in zip(rewards_PK, kept_PG, strict=True)])
+    rewards_PK = pad([[c.score.reward for c in pool] for pool in pools])
+    own_PN = pad([[c.score.reward for c in pool if not c.external] for pool in pools])
+    kept_rewards_PG = np.take_along_axis(rewards_PK, np.asarray(kept_PG), -1)
+    for when, rewards in (("before", own_PN), ("after", kept_rewards_PG), ("pool", rewards_PK)):
+        metrics[f"dead_groups/{when}"] = float(is_dead(rewards).mean())
+    metrics["tied_at_cut"] = float(tied_at_cut(rewards_PK, kept_PG).mean())
     if len(sources) > 1:
         metrics["external/wait_s"] = wait_s
     return metrics

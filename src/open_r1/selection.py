@@ -1,23 +1,40 @@
-"""Selection: which G of a prompt's K candidates are trained on, and what their rewards are worth (pure numpy).
+"""Selection: which G of every prompt's K candidates are trained on (pure numpy).
 
-Axis letters: K candidates in the pool, G kept. Rewards are R(o) of Eq. 7 in arXiv 2506.06856; NaN is a candidate that
-could not be scored. docs/METHOD.md says what each function is in the paper and what goes wrong with top-G.
-
-One pool at a time: pools differ in length as soon as a call fails, and a pool of 24 takes a tenth of a millisecond.
+Axis letters: P prompts, K candidates in the pool, G kept. Every function takes all pools of a batch at once, or one
+without the axis P. Rewards are R(o) of Eq. 7 in arXiv 2506.06856; NaN is a candidate that could not be scored. Pools
+differ in length as soon as a call fails: `pad` fills them up, and `there_PK` says where somebody is. docs/METHOD.md
+says what each function is in the paper and what goes wrong with top-G.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
 TOLERANCE = 1e-8  # two rewards closer than this are equal; real differences are hundredths
 
 
+def pad(pools: Sequence[Sequence[float]], fill: float = np.nan) -> Floats:
+    """Return pools of different length as one array (P, K), K of the longest, with `fill` behind the shorter ones."""
+    padded_PK = np.full((len(pools), max(map(len, pools), default=0)), fill)
+    for row_K, values in zip(padded_PK, pools, strict=True):
+        row_K[: len(values)] = values
+    return padded_PK
+
+
 def top_g(
-    rewards_K: ArrayLike, external_K: ArrayLike | Sequence[bool], G: int, max_external: int | None = None
-) -> NDArray[np.intp]:
-    """Return the indices (G,) of the G best candidates, ascending: the paper's rule, with a rule for ties of our own.
+    rewards_PK: ArrayLike,
+    external_PK: ArrayLike,
+    G: int,
+    max_external: int | None = None,
+    there_PK: ArrayLike | None = None,
+) -> Indices:
+    """Return the indices (P, G) of the G best candidates, ascending: the paper's rule, with a rule for ties of our own.
 
     Candidates are ranked by reward, descending. Departure: the paper is silent about ties, which are the normal case;
     here policy candidates come before external ones, then sample order decides. Unscored (NaN) candidates come last of
@@ -27,32 +44,41 @@ def top_g(
     Example: rewards [1, 2, 2, 2], external [no, no, yes, yes], G = 2 keeps [1, 2].
 
     Args:
-        rewards_K: reward of each candidate, shape (K,).
-        external_K: whether an external model wrote it, shape (K,).
+        rewards_PK: reward of each candidate, shape (P, K) or (K,).
+        external_PK: whether an external model wrote it, the same shape.
         G: how many to keep.
         max_external: how many of them may be external; None sets no limit.
+        there_PK: False where a shorter pool is padded; None: every pool is whole.
 
     Raises:
-        ValueError: the pool cannot fill the group, or the two arrays differ in length.
+        ValueError: a pool cannot fill the group, or the arrays differ in shape.
     """
-    rewards_K, external_K, cap = _checked(rewards_K, external_K, G, max_external)
-    ranked_K = ranking(rewards_K, external_K)
-    within_cap = ~external_K[ranked_K] | (np.cumsum(external_K[ranked_K]) <= cap)
-    return np.sort(ranked_K[within_cap][:G])
+    rewards_PK, external_PK, there_PK, cap = _checked(rewards_PK, external_PK, G, max_external, there_PK)
+    ranked_PK = ranking(rewards_PK, external_PK, there_PK)
+    others_PK = np.take_along_axis(external_PK, ranked_PK, -1)
+    allowed_PK = np.take_along_axis(there_PK, ranked_PK, -1) & (~others_PK | (others_PK.cumsum(-1) <= cap))
+    first_PK = allowed_PK & (allowed_PK.cumsum(-1) <= G)
+    return np.sort(ranked_PK[first_PK].reshape(*rewards_PK.shape[:-1], G), axis=-1)
 
 
-def ranking(rewards_K: ArrayLike, external_K: ArrayLike | Sequence[bool]) -> NDArray[np.intp]:
-    """Return the indices (K,) from the best candidate to the worst, by the order of `top_g`."""
-    rewards_K, external_K = np.asarray(rewards_K, dtype=float), np.asarray(external_K, dtype=bool)
-    unscored_K = np.isnan(rewards_K)
-    descending_K = -np.where(unscored_K, 0.0, rewards_K)
-    return np.lexsort((external_K, descending_K, unscored_K))  # last key first; stable: sample order breaks ties
+def ranking(rewards_PK: ArrayLike, external_PK: ArrayLike, there_PK: ArrayLike | None = None) -> Indices:
+    """Return the indices (P, K) from the best candidate to the worst, by the order of `top_g`; padding comes last."""
+    rewards_PK, external_PK = np.asarray(rewards_PK, dtype=float), np.asarray(external_PK, dtype=bool)
+    absent_PK = np.zeros_like(external_PK) if there_PK is None else ~np.asarray(there_PK, dtype=bool)
+    unscored_PK = np.isnan(rewards_PK)
+    descending_PK = -np.where(unscored_PK, 0.0, rewards_PK)
+    # last key first; stable: sample order breaks ties
+    return np.lexsort((external_PK, descending_PK, unscored_PK, absent_PK), axis=-1)
 
 
 def max_variance(
-    rewards_K: ArrayLike, external_K: ArrayLike | Sequence[bool], G: int, max_external: int | None = None
-) -> NDArray[np.intp]:
-    """Return the indices (G,), ascending, of the group whose rewards have the largest variance (arXiv 2504.13818).
+    rewards_PK: ArrayLike,
+    external_PK: ArrayLike,
+    G: int,
+    max_external: int | None = None,
+    there_PK: ArrayLike | None = None,
+) -> Indices:
+    """Return the indices (P, G), ascending, of the group whose rewards have the largest variance (arXiv 2504.13818).
 
     Such a group is some best and some worst candidates, of either source: variance is convex in each reward, so
     exchanging one that lies between two others of its source for one of the two never lowers it. All splits into best
@@ -61,122 +87,97 @@ def max_variance(
 
     Example: rewards [0, 0, 2, 2, 2], external [no, no, no, yes, yes], G = 4 keeps [0, 1, 2, 3].
     """
-    rewards_K, external_K, cap = _checked(rewards_K, external_K, G, max_external)
-    ranked_K = ranking(rewards_K, external_K)
-    scored_K = ~np.isnan(rewards_K)
-    own = ranked_K[scored_K[ranked_K] & ~external_K[ranked_K]]
-    others = ranked_K[scored_K[ranked_K] & external_K[ranked_K]]
-    wanted = min(G, len(own) + min(cap, len(others)))
-    # a best and b worst of the external ones, c best and d worst of the policy's: every way to take `wanted`
-    a, b, c = np.indices((wanted + 1,) * 3).reshape(3, -1)
-    d = wanted - a - b - c
-    possible = (d >= 0) & (c + d <= len(own)) & (a + b <= min(cap, len(others)))
-    a, b, c, d = a[possible], b[possible], c[possible], d[possible]
-    centred_K = rewards_K - np.mean(rewards_K[scored_K]) if scored_K.any() else rewards_K
-    first, second = (
-        _running(values[others])[a] + _running(values[others][::-1])[b]
-        + _running(values[own])[c] + _running(values[own][::-1])[d]
-        for values in (centred_K, centred_K**2)
-    )  # fmt: skip
-    squares = second - first**2 / max(wanted, 1)  # G times the variance
-    best = np.lexsort((-(a + c), a + b, squares < squares.max() - TOLERANCE))[0]
-    kept = [others[: a[best]], others[len(others) - b[best] :], own[: c[best]], own[len(own) - d[best] :]]
-    if wanted < G:  # every scored candidate that may be kept is; the policy's unscored ones come before external ones
-        unscored = ranked_K[~scored_K[ranked_K]]
-        kept.append(unscored[: G - wanted])
-    return np.sort(np.concatenate(kept))
+    rewards_PK, external_PK, there_PK, cap = _checked(rewards_PK, external_PK, G, max_external, there_PK)
+    ranked_PK = ranking(rewards_PK, external_PK, there_PK)
+    unscored_PK = np.isnan(rewards_PK) & there_PK
+    own = _Source.of(there_PK & ~unscored_PK & ~external_PK, ranked_PK)
+    others = _Source.of(there_PK & ~unscored_PK & external_PK, ranked_PK)
+    most_P1 = np.minimum(others.count_P1, cap)
+    wanted_P1 = np.minimum(G, own.count_P1 + most_P1)
+    # a best and b worst of the external ones, c best and d worst of the policy's: every way S to take `wanted`
+    a, b, c = np.indices((G + 1,) * 3).reshape(3, -1)
+    d = wanted_P1 - a - b - c
+    possible_PS = (d >= 0) & (c + d <= own.count_P1) & (a + b <= most_P1)
+    scored_PK = own.member_PK | others.member_PK
+    mean_P1 = np.where(scored_PK, rewards_PK, 0).sum(-1, keepdims=True) / np.maximum(
+        scored_PK.sum(-1, keepdims=True), 1
+    )
+    centred_PK = rewards_PK - mean_P1
+    sums_PS, squares_PS = (
+        others.sums(values_PK, a, b) + own.sums(values_PK, c, d) for values_PK in (centred_PK, centred_PK**2)
+    )
+    spread_PS = np.where(possible_PS, squares_PS - sums_PS**2 / np.maximum(wanted_P1, 1), -np.inf)  # G x variance
+    near_PS = spread_PS >= spread_PS.max(-1, keepdims=True) - TOLERANCE
+    best_P1 = np.where(near_PS, (a + b) * (2 * G + 1) - (a + c), np.iinfo(np.intp).max).argmin(-1, keepdims=True)
+    a, b, c, d = (np.take_along_axis(np.broadcast_to(x, possible_PS.shape), best_P1, -1) for x in (a, b, c, d))
+    # every scored candidate that may be kept is; the policy's unscored ones come before external ones
+    rest = _Source.of(unscored_PK, ranked_PK)
+    kept_PK = others.ends(a, b) | own.ends(c, d) | rest.ends(G - wanted_P1, np.zeros_like(d))
+    return np.nonzero(kept_PK)[-1].reshape(*rewards_PK.shape[:-1], G)
 
 
-def _running(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums of the first 0, 1, 2 ... values."""
-    return np.concatenate(([0.0], np.cumsum(values)))
+class _Source(NamedTuple):
+    """Some of each pool's candidates, in the order of `ranking`: how many, and who is the first, second, ..."""
+
+    member_PK: Bools
+    count_P1: Indices
+    place_PK: Indices  # of a member among the members; 0 is the best
+    order_PK: Indices  # the members, best first, then everybody else
+
+    @classmethod
+    def of(cls, member_PK: Bools, ranked_PK: Indices) -> "_Source":
+        """The candidates for which `member_PK` holds."""
+        place_PK = np.empty_like(ranked_PK)
+        np.put_along_axis(place_PK, ranked_PK, np.take_along_axis(member_PK, ranked_PK, -1).cumsum(-1) - 1, -1)
+        order_PK = np.where(member_PK, place_PK, member_PK.shape[-1]).argsort(-1, kind="stable")
+        return cls(member_PK, member_PK.sum(-1, keepdims=True), place_PK, order_PK)
+
+    def sums(self, values_PK: Floats, best: Indices, worst: Indices) -> Floats:
+        """Sums (P, S) of the values of so many best and so many worst members, for each of S ways."""
+        ordered_PK = np.take_along_axis(np.where(self.member_PK, values_PK, 0.0), self.order_PK, -1)
+        running = np.concatenate([np.zeros_like(ordered_PK[..., :1]), ordered_PK.cumsum(-1)], axis=-1)
+        shape = np.broadcast_shapes((*self.count_P1.shape[:-1], 1), best.shape, worst.shape)
+        first, left = (np.broadcast_to(x, shape) for x in (best, np.clip(self.count_P1 - worst, 0, None)))
+        return (
+            np.take_along_axis(running, first, -1)
+            + running[..., -1:]
+            - np.take_along_axis(running, np.minimum(left, running.shape[-1] - 1), -1)
+        )
+
+    def ends(self, best: Indices, worst: Indices) -> Bools:
+        """Which candidates (P, K) are among so many best or so many worst members."""
+        return self.member_PK & ((self.place_PK < best) | (self.place_PK >= self.count_P1 - worst))
 
 
 def _checked(
-    rewards_K: ArrayLike, external_K: ArrayLike | Sequence[bool], G: int, max_external: int | None
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], int]:
+    rewards_PK: ArrayLike, external_PK: ArrayLike, G: int, max_external: int | None, there_PK: ArrayLike | None
+) -> tuple[Floats, Bools, Bools, int]:
     """Return the arrays and the limit of external candidates as a number."""
-    rewards_K, external_K = np.asarray(rewards_K, dtype=float), np.asarray(external_K, dtype=bool)
-    if rewards_K.shape != external_K.shape or rewards_K.ndim != 1:
-        raise ValueError(f"rewards {rewards_K.shape} and external {external_K.shape} must both have shape (K,)")
-    if not 1 <= G <= len(rewards_K):
-        raise ValueError(f"cannot keep G = {G} of K = {len(rewards_K)} candidates; 1 <= G <= K is required")
+    rewards_PK, external_PK = np.asarray(rewards_PK, dtype=float), np.asarray(external_PK, dtype=bool)
+    there_PK = np.ones_like(external_PK) if there_PK is None else np.asarray(there_PK, dtype=bool)
+    if not rewards_PK.shape == external_PK.shape == there_PK.shape or rewards_PK.ndim < 1:
+        raise ValueError(f"rewards {rewards_PK.shape} and external {external_PK.shape} must have one shape, (P, K)")
     cap = G if max_external is None else max_external
-    if np.count_nonzero(~external_K) + cap < G:
-        raise ValueError(f"cannot keep G = {G}: {np.count_nonzero(~external_K)} of the policy and {cap} external")
-    return rewards_K, external_K, cap
+    own_P, all_P = (there_PK & ~external_PK).sum(-1), there_PK.sum(-1)
+    if not 1 <= G <= all_P.min(initial=G):
+        raise ValueError(f"cannot keep G = {G} of K = {all_P.min()} candidates; 1 <= G <= K is required")
+    if own_P.min(initial=G) + cap < G:
+        raise ValueError(f"cannot keep G = {G}: {own_P.min()} of the policy and {cap} external")
+    return rewards_PK, external_PK, there_PK, cap
 
 
-Selection = Callable[[ArrayLike, ArrayLike, int, int | None], NDArray[np.intp]]
+Selection = Callable[[ArrayLike, ArrayLike, int, int | None, ArrayLike | None], Indices]
 SELECTIONS: dict[str, Selection] = {"top_g": top_g, "max_variance": max_variance}  # the recipe's `selection:` by name
 
 
-def is_dead(rewards: ArrayLike) -> bool:
-    """Whether all scored rewards are equal (or fewer than two are scored): then every advantage is 0."""
-    values = np.asarray(rewards, dtype=float)
-    values = values[~np.isnan(values)]
-    return values.size < 2 or bool(np.ptp(values) <= TOLERANCE)
-
-
-def tied_at_cut(rewards_K: ArrayLike, kept_G: ArrayLike) -> int:
-    """Count the candidates that were not kept although their reward equals the lowest kept one.
+def tied_at_cut(rewards_PK: ArrayLike, kept_PG: ArrayLike) -> Indices:
+    """Count, per pool, the candidates that were not kept although their reward equals the lowest kept one.
 
     Above 0 the tie rule, not the reward, decided who is trained on. Unscored candidates are not counted.
     """
-    rewards_K, kept_G = np.asarray(rewards_K, dtype=float), np.asarray(kept_G, dtype=np.intp)
-    lowest = np.nanmin(rewards_K[kept_G]) if not np.isnan(rewards_K[kept_G]).all() else np.nan
-    left_out = np.delete(rewards_K, kept_G)
-    return int(np.count_nonzero(np.abs(left_out - lowest) <= TOLERANCE))
-
-
-BASELINES = ("kept", "pool", "policy")  # the recipe's `advantage_baseline`: over whose rewards the mean is taken
-
-
-def group_advantages(
-    rewards_G: ArrayLike,
-    eps: float = 1e-4,
-    *,
-    mean_of: ArrayLike | None = None,
-    std_of: ArrayLike | None = None,
-    scaled: bool = True,
-) -> NDArray[np.float64]:
-    """A_i = (r_i - mean) / (std + eps), shape (G,): by default over the kept group, Eq. 1 as TRL 1.16 computes it.
-
-    With that default the trainer takes its advantages from TRL, and this is the reference that tests hold them against.
-    Unlike Eq. 1 there is an `eps`, so that a dead group gives 0 and not 0/0. The std is the sample's (one less in the
-    denominator); unscored (NaN) candidates are left out of mean and std and get 0, and so does a group of one.
-
-    Args:
-        rewards_G: rewards of the kept candidates.
-        eps: what is added to the std.
-        mean_of: rewards that the mean is taken over; None: `rewards_G`.
-        std_of: rewards that the std is taken over; None: `rewards_G`.
-        scaled: whether to divide by the std at all (TRL's `scale_rewards`: group or none).
-    """
-    rewards_G = np.asarray(rewards_G, dtype=float)
-    centre, spread = (
-        values[~np.isnan(values)]
-        for values in (rewards_G if of is None else np.asarray(of, dtype=float) for of in (mean_of, std_of))
-    )
-    if len(centre) == 0 or len(spread) < 2:
-        return np.zeros_like(rewards_G)
-    above_G = rewards_G - centre.mean()
-    above_G[np.isnan(above_G) | (np.abs(above_G) <= TOLERANCE)] = 0.0
-    return above_G / (spread.std(ddof=1) + eps) if scaled else above_G
-
-
-def baseline_advantages(
-    baseline: str, rewards_K: ArrayLike, external_K: ArrayLike, kept_G: ArrayLike, scaled: bool = True
-) -> NDArray[np.float64]:
-    """Advantages (G,) of the kept candidates against the mean of those that `baseline` names, one of BASELINES.
-
-    "kept" is the paper's. With "pool" and "policy" a group of equal rewards still teaches, as long as the pool was not
-    all-equal: it is better, or worse, than what it was chosen from. Their std is the pool's: the policy's own is 0
-    where it is never right, and 2 / 1e-4 would be an advantage of 20,000.
-    """
-    rewards_K = np.asarray(rewards_K, dtype=float)
-    rewards_G = rewards_K[np.asarray(kept_G, dtype=np.intp)]
-    if baseline == "kept":
-        return group_advantages(rewards_G, scaled=scaled)
-    mean_of = {"pool": rewards_K, "policy": rewards_K[~np.asarray(external_K, dtype=bool)]}[baseline]
-    return group_advantages(rewards_G, mean_of=mean_of, std_of=rewards_K, scaled=scaled)
+    rewards_PK, kept_PG = np.asarray(rewards_PK, dtype=float), np.asarray(kept_PG, dtype=np.intp)
+    kept_rewards_PG = np.take_along_axis(rewards_PK, kept_PG, -1)
+    lowest_P1 = np.where(np.isnan(kept_rewards_PG), np.inf, kept_rewards_PG).min(-1, keepdims=True)
+    left_PK = rewards_PK.copy()
+    np.put_along_axis(left_PK, kept_PG, np.nan, -1)
+    return np.count_nonzero(np.abs(left_PK - lowest_P1) <= TOLERANCE, axis=-1)

@@ -60,7 +60,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         num_policy_samples: N; defaults to TRL's num_generations, which is G.
         selection: name of the rule in `selection.SELECTIONS`.
         max_external: most external candidates in a kept group; None sets no limit.
-        advantage_baseline: over whose rewards the advantages' mean is taken, one of `selection.BASELINES`.
+        advantage_baseline: over whose rewards the advantages' mean is taken, one of `advantages.BASELINES`.
         weighting: the factor on external candidates' advantages.
         candidate_log: writes what stood in the pools of chosen steps; None writes nothing.
     """
@@ -88,7 +88,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         self.weighting = weighting
         self.sources = [POLICY, *(teachers.pool.names if teachers else ())]
         self._batch_rows: list[Row] = []  # rows of the batch that is being generated, G in a row per prompt
-        self._groups = Groups([], [], [])  # what they were answered, and what of it is trained on
+        self._groups = Groups([], [], np.empty((0, 0)))  # what they were answered, and what of it is trained on
         self.candidate_log = candidate_log
         self._token_means = TokenMeans(self.sources)
         self._meeting = Meeting(self.args.ddp_timeout)
@@ -112,7 +112,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
     def _advantages(self, advantages_B: torch.Tensor) -> torch.Tensor:
         """Take TRL's advantages where they are those of the method, else the ones against another baseline."""
         if self.rule.baseline != "kept":
-            return torch.as_tensor(np.concatenate(self._groups.advantages_PG)).to(advantages_B)
+            return torch.as_tensor(self._groups.advantages_PG.reshape(-1)).to(advantages_B)
         if self.teachers is None:
             return advantages_B
         # The mean of equal floats can differ from them by an ulp, and 1e-8 / (0 + 1e-4) is not zero.
