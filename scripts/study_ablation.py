@@ -2,6 +2,7 @@
 
     make ablation                                         # results/ablation.json
     python scripts/study_ablation.py --tasks clevr_math --seeds 0 --cells grpo ekipl max_variance
+    python scripts/study_ablation.py --finished           # of what a stopped one has made; trains nothing
 
 In two rounds: the first seed for every cell, the others for the cells of ALWAYS and for the rules that did best
 (successive halving, Jamieson and Talwalkar 2016). What is recommended is the best rule by seeds that chose nothing.
@@ -13,7 +14,7 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -86,6 +87,33 @@ def finalists(jobs: Sequence[Job], cells: Sequence[str]) -> list[str]:
     return [cell for cell in cells if cell in ALWAYS or cell in best[:FINALISTS]]
 
 
+Made = tuple[list[Job], dict[Job, str], list[str]]  # all runs so far, why some failed, what else went wrong
+
+
+def both_rounds(args: argparse.Namespace) -> Iterator[Made]:
+    """Make the runs of one round, then of the other; yields after each."""
+    jobs, failed = planned(args, args.seeds[:1], args.cells), {}
+    failed |= learning.make_runs(jobs, args.jobs, args.deadline_s)
+    passes = learning.evaluate_passes(jobs, int(PASS), PASS_ROWS, args.jobs, args.deadline_s)
+    yield jobs, failed, passes
+    if args.seeds[1:]:
+        more = planned(args, args.seeds[1:], finalists([job for job in jobs if job not in failed], args.cells))
+        failed |= learning.make_runs(more, args.jobs, args.deadline_s)
+        yield jobs + more, failed, passes
+
+
+def finished(args: argparse.Namespace) -> Iterator[Made]:
+    """The runs that are there; a cell that lacks the first seed's is named as not run."""
+    jobs = [job for job in planned(args, args.seeds, args.cells) if job.finished() or job.seed == args.seeds[0]]
+    yield jobs, {job: "not run" for job in jobs if not job.finished()}, []
+
+
+def planned(args: argparse.Namespace, seeds: Sequence[int], cells: Sequence[str]) -> list[Job]:
+    """The runs of these seeds and cells, with the words that --args has for all."""
+    extra = tuple(shlex.split(args.args))
+    return [replace(job, extra=job.extra + extra) for job in plan(args.tasks, seeds, cells)]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ablation; exit status 1 where a run failed, 2 where something given cannot be meant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -96,27 +124,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--deadline_s", type=float, default=1800.0, help="seconds after which a run counts as failed")
     parser.add_argument("--args", default="", help="passed on to every run; write --args='--key value'")
     parser.add_argument("--name", default="ablation", help="results/<name>.json")
+    parser.add_argument(
+        "--finished", action="store_true", help="write the results of the runs that are there; make none"
+    )
     args = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
     try:
         for cell in args.cells:
             if cell not in CELLS:
                 raise unknown_name("cell", cell, CELLS)
-        extra = tuple(shlex.split(args.args))
         command = shlex.join(["python", "scripts/study_ablation.py", *(sys.argv[1:] if argv is None else argv)])
-        jobs, failed, problems = [], {}, []
-        for seeds in (args.seeds[:1], args.seeds[1:]):
-            cells = finalists([job for job in jobs if job not in failed], args.cells) if jobs else args.cells
-            round_ = [replace(job, extra=job.extra + extra) for job in plan(args.tasks, seeds, cells)]
-            failed |= learning.make_runs(round_, args.jobs, args.deadline_s)
-            if not jobs:
-                problems += learning.evaluate_passes(round_, int(PASS), PASS_ROWS, args.jobs, args.deadline_s)
-            jobs += round_
+        rounds = finished(args) if args.finished else both_rounds(args)
+        problems = []
+        for jobs, failed, passes in rounds:
             write_results(learning.RESULTS / f"{args.name}.json", command, jobs, failed, CELLS, RULES)
+            problems = [
+                f"{job.cell} ({job.name}): {why}; see {job.command.log}" for job, why in failed.items()
+            ] + passes
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    problems += [f"{job.cell} ({job.name}): {reason}; see {job.command.log}" for job, reason in failed.items()]
     for line in problems:
         print(f"failed: {line}", file=sys.stderr)
     return 1 if problems else 0

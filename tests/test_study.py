@@ -208,6 +208,17 @@ def test_an_ablation_gives_every_seed_to_the_best_rules_and_recommends_by_the_fr
     )
 
 
+def test_a_stopped_ablation_tells_of_the_runs_that_are_there(study, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(ablation, "write_results", lambda path, command, jobs, failed, *_: told.append((jobs, failed)))
+    monkeypatch.setattr(ablation.learning.Job, "finished", lambda job: job.cell == "grpo" and job.seed < 2)
+    status = ablation.main(["--finished", "--tasks", "trance", "--cells", "grpo", "ekipl"])
+    ((jobs, failed),) = told
+    assert [(job.cell, job.seed) for job in jobs] == [("grpo", 0), ("ekipl", 0), ("grpo", 1)]
+    assert {job.cell: why for job, why in failed.items()} == {"ekipl": "not run"} and status == 1
+    assert not (tmp_path / "made").exists()
+
+
 def test_an_ablation_says_when_grpo_s_end_was_reached_and_which_dead_groups_were_avoidable(study, tmp_path):
     for cell, accuracy in (("grpo", [0.1, 0.2, 0.2, 0.3]), ("ekipl", [0.2, 0.3, 0.5, 0.5])):
         folder = tmp_path / f"runs/trance-{cell}-s0"
