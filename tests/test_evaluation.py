@@ -2,9 +2,11 @@
 
 import json
 import random
+from contextlib import nullcontext
 
 import torch
 
+from open_r1 import evaluation
 from open_r1.evaluation import Sampling, evaluate_set, generate_replies
 from open_r1.rows import load_rows
 from open_r1.schema import Score
@@ -25,6 +27,22 @@ def test_every_row_is_asked_once_and_the_seed_decides_the_replies(tiny_folder, c
     assert sorted(id_ for id_, _ in first) == sorted(row.id for row in rows)  # 8 rows in batches of 3
     assert first == replies(policy, rows, SHORT)
     assert first != replies(policy, rows, Sampling(1.0, max_completion_length=6, batch_size=3, seed=1))
+
+
+def test_the_replies_to_a_repeated_row_share_one_prompt_and_are_those_of_prompts_of_their_own(
+    tiny_folder, counting_data, monkeypatch
+):
+    model, processor = load_policy(str(tiny_folder))
+    rows = [row for row in load_rows(TASK, counting_data, "id").rows[:2] for _ in range(4)]
+    widths, forward = [], model.model.visual.forward
+    monkeypatch.setattr(model.model.visual, "forward", lambda *a, **k: widths.append(len(a[0])) or forward(*a, **k))
+    sampling = Sampling(1.0, top_p=1.0, max_completion_length=6, batch_size=8)
+    shared = replies((model, processor), rows, sampling)
+    assert "_prefill" not in vars(model)
+    monkeypatch.setattr(evaluation, "prefill_shared", lambda model: nullcontext())
+    assert replies((model, processor), rows, sampling) == shared
+    assert len({text for _, text in shared}) > 2  # samples differ
+    assert widths[1] == 4 * widths[0]  # patches that the tower encoded: of 2 pictures, of 8
 
 
 def test_training_mode_and_random_states_are_as_before(tiny_folder, counting_data):

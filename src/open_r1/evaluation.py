@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from tqdm import tqdm
 from transformers import GenerationConfig, TrainerCallback, set_seed
 
 from open_r1.decoding import grouped_decoding
+from open_r1.generation_sharing import prefill_shared
 from open_r1.metrics import take_back
 from open_r1.prompts import PromptKind, messages
 from open_r1.schema import Row, Score
 from open_r1.summary import SetResult, with_pooled_ood
 from open_r1.tasks import Task
+from open_r1.vision_sharing import preprocess_once
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ def generate_replies(
 ) -> Iterator[tuple[Row, str]]:
     """Yield each row with the policy's reply, batch by batch; restores the model's mode and every random state.
 
-    A batch holds prompts of similar length, so that little is padded; the order of the rows is not kept.
+    A batch holds prompts of similar length, so that little is padded; the order of the rows is not kept. A row that is
+    there several times (K replies) is preprocessed, encoded and prefilled once per batch.
     """
     config = GenerationConfig(
         do_sample=sampling.temperature > 0,
@@ -50,21 +54,23 @@ def generate_replies(
         pad_token_id=processor.tokenizer.pad_token_id,
         suppress_tokens=[model.config.image_token_id],  # a sampled image token would mismatch the image features
     )
-    order = sorted(rows, key=lambda row: len(row.problem))
+    order = sorted(rows, key=lambda row: len(row.problem))  # stable: the repeats of a row stay together
+    repeats = len({row.id for row in rows}) < len(rows)
     was_training, states = model.training, (torch.random.get_rng_state(), random.getstate())
     model.eval()
     set_seed(sampling.seed)
     try:
         for start in tqdm(range(0, len(order), sampling.batch_size), desc=label, unit="batch"):
             batch = order[start : start + sampling.batch_size]
-            inputs = processor.apply_chat_template(
-                [_with_images(messages(row, task, kind)) for row in batch],
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-                processor_kwargs={"padding": True, "padding_side": "left", "return_tensors": "pt"},
-            ).to(model.device)
-            with grouped_decoding(model):
+            with preprocess_once(processor.image_processor):
+                inputs = processor.apply_chat_template(
+                    _conversations(batch, task, kind),
+                    add_generation_prompt=True,
+                    tokenize=True,
+                    return_dict=True,
+                    processor_kwargs={"padding": True, "padding_side": "left", "return_tensors": "pt"},
+                ).to(model.device)
+            with grouped_decoding(model), prefill_shared(model) if repeats else nullcontext():
                 ids = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
             yield from zip(batch, processor.batch_decode(ids, skip_special_tokens=True), strict=True)
     finally:
@@ -73,14 +79,16 @@ def generate_replies(
         random.setstate(states[1])
 
 
-def _with_images(conversation: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Open the images that the messages name."""
+def _conversations(rows: list[Row], task: Task, kind: PromptKind) -> list[list[dict[str, Any]]]:
+    """The rows' messages with the pictures in place of their paths, each opened once."""
+    opened = {path: Image.open(path) for row in rows for path in row.images}
+
+    def shown(part: dict[str, Any]) -> dict[str, Any]:
+        return part | {"image": opened[part["image"]]} if part["type"] == "image" else part
+
     return [
-        {
-            **turn,
-            "content": [p | {"image": Image.open(p["image"])} if p["type"] == "image" else p for p in turn["content"]],
-        }
-        for turn in conversation
+        [turn | {"content": [shown(part) for part in turn["content"]]} for turn in messages(row, task, kind)]
+        for row in rows
     ]
 
 

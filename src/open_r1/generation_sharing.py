@@ -8,12 +8,15 @@ Seams: `GenerationMixin._prefill(input_ids, generation_config, model_kwargs, ...
 `DynamicCache.batch_select_indices`; held by tests/test_sharing.py and tests/test_trl_contract.py.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import DynamicCache
 
 from open_r1.prefix_sharing import distinct_prompts
+from open_r1.vision_sharing import shareable_backbone
 
 PER_ROW = ("attention_mask", "position_ids", "mm_token_type_ids")  # (..., rows, columns)
 
@@ -49,3 +52,17 @@ def share_prefill(model: Any) -> None:
         return output
 
     model._prefill = shared_prefill
+
+
+@contextmanager
+def prefill_shared(model: Any) -> Iterator[None]:
+    """Inside the block `model.generate` runs each distinct prompt once, where the architecture is one that can."""
+    before = vars(model).get("_prefill")  # the trainer's, where it has patched this model already
+    if before is not None or shareable_backbone(model) is None:
+        yield
+        return
+    share_prefill(model)
+    try:
+        yield
+    finally:
+        del model._prefill
