@@ -1,6 +1,7 @@
 """Looks into the tiny base policies: do they see well and reason badly? Writes results/bases.json.
 
     python scripts/probe_base.py [--tasks trance] [--bases bases] [--n 400]
+    python scripts/probe_base.py --tasks trance --bases remade --name "Spatial base, made again" --output results/x.json
 
 A base is useful when its exact accuracy lies between 10 and 50 percent, when it reads its pictures, and when the right
 procedure pays: RL can only reinforce a procedure whose replies are right more often than those of the others. Asked at
@@ -96,13 +97,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--bases", type=Path, default=ROOT / "bases", help="folder with a base per task")
     parser.add_argument("--n", type=int, default=400, help="rows of each set")
+    parser.add_argument("--name", default="Base policies", help="of its section in docs/RESULTS.md")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "bases.json")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     figures = [line for name in args.tasks for line in probe(get_task(name), args.bases / name, args.n)]
     for line in figures:
         print(f"{line['value']:5.1f} %  {line['label']}")
-    write_figures(args.output, "Base policies", figures)
+    write_figures(args.output, args.name, figures)
 
 
 if __name__ == "__main__":
