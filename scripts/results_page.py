@@ -135,8 +135,12 @@ def table_section(result: dict[str, Any]) -> str:
     """A table that its study has made ready, with the picture and the runs that failed."""
     text = f"## {result['name']}\n\n{result['note']}\n\n![{result['name']}]({result['image']})\n\n"
     text += markdown(result["head"], result["rows"]) + "\n"
+    lacking: dict[tuple[str, str], list[str]] = {}
     for failure in result["failed"]:
-        text += f"Failed: {failure['task']} {failure['cell']} seed {failure['seed']}: {failure['reason']}.\n\n"
+        cell = f"{failure['cell']} (seed {failure['seed']})"
+        lacking.setdefault((get_task(failure["task"]).title, failure["reason"]), []).append(cell)
+    for (task, reason), cells in lacking.items():
+        text += f"{task}, {reason}: {'; '.join(cells)}.\n\n"
     return text + origin(result)
 
 

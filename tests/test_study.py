@@ -241,7 +241,9 @@ def test_an_ablation_says_when_grpo_s_end_was_reached_and_which_dead_groups_were
         )
         (folder / "summary.json").write_text(json.dumps(summary(cell, 0) | {"prompts": 80}))
     jobs = ablation.plan(["trance"], [0], ["grpo", "ekipl"])
-    measures.write_results(tmp_path / "results/a.json", "c", jobs, {}, ablation.CELLS, ablation.RULES)
+    absent = dict.fromkeys(ablation.plan(["trance"], [0], ["peer: hpt", "peer: luffy"]), "not run")
+    told = [*jobs, *absent]
+    measures.write_results(tmp_path / "results/a.json", "c", told, absent, ablation.CELLS, ablation.RULES)
     result = json.loads((tmp_path / "results/a.json").read_text())
     grpo, ekipl = result["rows"]
     # GRPO ends at .3 in both sets: in domain EKIPL has it at 20 of 80 prompts, out of domain at its end
@@ -252,6 +254,7 @@ def test_an_ablation_says_when_grpo_s_end_was_reached_and_which_dead_groups_were
     text = page.page(tmp_path / "results")
     assert "| ekipl | 1 | 35.0 (35.0 to 35.0) | 35.0 (35.0 to 35.0) | 25 % | 100 % | 62.5 | 20 % |" in text
     assert "![Ablation](images/a.png)" in text
+    assert "\nSpatial transformation, not run: peer: hpt (seed 0); peer: luffy (seed 0).\n" in text
     assert (tmp_path / "docs/images/a.png").read_bytes().startswith(b"\x89PNG")
 
 
