@@ -124,7 +124,8 @@ def verdict(runs: Sequence[Mapping[str, Any]], rules: Sequence[str]) -> str:
         ("with the others", fresh),
     ):
         leads = "; ".join(f"{cell} {lead:+.1f}" for cell, lead in ranking(some))
-        told += f" Points over GRPO {name}, mean of ID and OOD over all tasks: {leads}." if leads else ""
+        tasks = ", ".join(dict.fromkeys(get_task(run["task"]).title.lower() for run in some))
+        told += f" Points over GRPO {name}, mean of ID and OOD over {tasks}: {leads}." if leads else ""
     best = next((cell for cell, _ in ranking(fresh or runs) if cell in rules), None)
     by = "by the seeds that chose nothing" if fresh else "by the one seed there is"
     return told + (f" Best rule {by}: **{best}**." if best else "")
