@@ -41,25 +41,26 @@ class Cell(NamedTuple):
     without: tuple[str, ...] = ()  # tasks that it cannot be had for
 
 
+MAX = "--selection max_variance"
 CELLS = {
     "grpo": Cell("grpo"),
     "ekipl": Cell("ekipl"),
     "ekipl, baseline pool": Cell("ekipl", "--advantage_baseline pool"),
-    "max_variance": Cell("ekipl_plus"),
-    "max_variance, baseline policy": Cell("ekipl_plus", "--advantage_baseline policy"),
-    "max_variance, max_external 4": Cell("ekipl_plus", "--max_external 4"),
-    "max_variance, luffy": Cell("ekipl_plus", "--external_weight luffy"),
+    "max_variance": Cell("ekipl", MAX),
+    "max_variance, baseline policy": Cell("ekipl_plus"),
+    "max_variance, max_external 4": Cell("ekipl", f"{MAX} --max_external 4"),
+    "max_variance, luffy": Cell("ekipl", f"{MAX} --external_weight luffy"),
     # scripted teachers do not know their log-probs on spatial rows
-    "max_variance, snis": Cell("ekipl_plus", "--external_weight snis", without=("trance",)),
+    "max_variance, snis": Cell("ekipl", f"{MAX} --external_weight snis", without=("trance",)),
     "peer: luffy": Cell("luffy"),
     "peer: sft_term": Cell("sft_term"),
     "peer: hpt": Cell("hpt"),
     "ekipl, teachers .3": Cell("ekipl", accuracy=0.3),
     "ekipl, teachers .9": Cell("ekipl", accuracy=0.9),
-    "max_variance, teachers .3": Cell("ekipl_plus", accuracy=0.3),
-    "max_variance, teachers .9": Cell("ekipl_plus", accuracy=0.9),
+    "ekipl_plus, teachers .3": Cell("ekipl_plus", accuracy=0.3),
+    "ekipl_plus, teachers .9": Cell("ekipl_plus", accuracy=0.9),
 }
-ALWAYS = ("grpo", "ekipl", "max_variance")  # the baseline, the paper's rule, and ekipl_plus as it is
+ALWAYS = ("grpo", "ekipl", "max_variance, baseline policy")  # the baseline, the paper's rule, and ekipl_plus
 RULES = tuple(cell for cell in CELLS if cell.startswith(("ekipl", "max_variance")) and CELLS[cell].accuracy is None)
 FINALISTS = 2  # rules beside those of ALWAYS that get every seed
 

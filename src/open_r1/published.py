@@ -20,7 +20,7 @@ METHODS = {
     "reason_rft": "Reason-RFT",
     "ekipl": "Vision-EKIPL",
     "cot_sft_ekipl": "CoT-SFT + Vision-EKIPL",
-    "ekipl_plus": "Vision-EKIPL+ (max-variance)",
+    "ekipl_plus": "Vision-EKIPL+",
 }
 OTHER_MODELS = {
     "GPT-4o-2024-08-06": (68.10, 34.31, 50.18, 43.49, 42.55, 28.67, 29.76),
