@@ -61,7 +61,7 @@ def samples(jobs: Sequence[Job], baseline: Sequence[Job], name: str) -> str:
     found = passing_share(runs, grpo, name)
     if found is None:
         return ""
-    return "never" if found["share"] is None else f"{100 * found['share']:.0f} %"
+    return "never" if found["share"] is None else f"{100 * found['share']:g} %"
 
 
 def table(jobs: Sequence[Job], runs: Sequence[dict[str, Any]]) -> list[list[str]]:
