@@ -49,6 +49,8 @@ def test_a_short_run_leaves_a_whole_folder_and_prints_its_table(tmp_path, task, 
 def test_the_trained_model_is_a_checkpoint_that_the_next_run_can_start_from(tmp_path):
     words = ["--task", "clevr_math", "--method", "grpo", *SHORT, "max_steps=1"]
     assert launch(tmp_path / "one", *words).returncode == 0
+    known = launch(tmp_path / "zero", *words[:3], "zero_shot", *words[4:])  # the same policy
+    assert known.stdout.count("replies are known") == 2
     again = launch(tmp_path / "two", *words, "--model_path", str(tmp_path / "one" / "model"))
     assert again.returncode == 0, again.stderr[-3000:]
     one, two = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two"))

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import torch
 
-from open_r1 import evaluation
+from open_r1 import decoding, evaluation
 from open_r1.evaluation import Sampling, evaluate_set, generate_replies
 from open_r1.rows import load_rows
 from open_r1.schema import Score
@@ -36,13 +36,28 @@ def test_the_replies_to_a_repeated_row_share_one_prompt_and_are_those_of_prompts
     rows = [row for row in load_rows(TASK, counting_data, "id").rows[:2] for _ in range(4)]
     widths, forward = [], model.model.visual.forward
     monkeypatch.setattr(model.model.visual, "forward", lambda *a, **k: widths.append(len(a[0])) or forward(*a, **k))
+    pictures, preprocess = [], type(processor.image_processor).preprocess
+    monkeypatch.setattr(
+        type(processor.image_processor),
+        "preprocess",
+        lambda self, images, **k: pictures.append(len(images)) or preprocess(self, images, **k),
+    )
     sampling = Sampling(1.0, top_p=1.0, max_completion_length=6, batch_size=8)
     shared = replies((model, processor), rows, sampling)
     assert "_prefill" not in vars(model)
     monkeypatch.setattr(evaluation, "prefill_shared", lambda model: nullcontext())
     assert replies((model, processor), rows, sampling) == shared
     assert len({text for _, text in shared}) > 2  # samples differ
+    assert pictures == [2, 2]
     assert widths[1] == 4 * widths[0]  # patches that the tower encoded: of 2 pictures, of 8
+
+
+def test_replies_are_decoded_without_copies_of_the_cache(tiny_folder, counting_data, monkeypatch):
+    rows, decoded, attend = load_rows(TASK, counting_data, "id").rows, [], decoding.attend_one
+    monkeypatch.setattr(decoding, "attend_one", lambda query, *a: decoded.append(len(query)) or attend(query, *a))
+    model, processor = load_policy(str(tiny_folder))
+    replies((model, processor), rows[:3], SHORT)
+    assert decoded and set(decoded) == {3}
 
 
 def test_training_mode_and_random_states_are_as_before(tiny_folder, counting_data):

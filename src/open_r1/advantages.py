@@ -75,7 +75,6 @@ def baseline_advantages(
     rewards_PG = np.take_along_axis(rewards_PK, np.asarray(kept_PG, dtype=np.intp), -1)
     if baseline == "kept":
         return group_advantages(rewards_PG, scaled=scaled)
-    mean_of = {"pool": rewards_PK, "policy": np.where(np.asarray(external_PK, dtype=bool), np.nan, rewards_PK)}[
-        baseline
-    ]
+    own_PK = np.where(np.asarray(external_PK, dtype=bool), np.nan, rewards_PK)
+    mean_of = {"pool": rewards_PK, "policy": own_PK}[baseline]
     return group_advantages(rewards_PG, mean_of=mean_of, std_of=rewards_PK, scaled=scaled)

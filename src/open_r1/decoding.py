@@ -3,7 +3,7 @@
 With one query per row, transformers' SDPA repeats keys and values for every query head that shares them, at every token
 of a reply. Here the query heads of a key head become its queries instead: the same sums, and nothing is copied.
 
-Seams: transformers' AttentionInterface, and a text model's `set_attn_implementation`; held by tests/test_sharing.py.
+Seams: transformers' AttentionInterface, and a text model's `set_attn_implementation`; held by tests/test_decoding.py.
 """
 
 from collections.abc import Iterator

@@ -3,7 +3,6 @@
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,6 @@ def generate_replies(
         suppress_tokens=[model.config.image_token_id],  # a sampled image token would mismatch the image features
     )
     order = sorted(rows, key=lambda row: len(row.problem))  # stable: the repeats of a row stay together
-    repeats = len({row.id for row in rows}) < len(rows)
     was_training, states = model.training, (torch.random.get_rng_state(), random.getstate())
     model.eval()
     set_seed(sampling.seed)
@@ -70,7 +68,7 @@ def generate_replies(
                     return_dict=True,
                     processor_kwargs={"padding": True, "padding_side": "left", "return_tensors": "pt"},
                 ).to(model.device)
-            with grouped_decoding(model), prefill_shared(model) if repeats else nullcontext():
+            with grouped_decoding(model), prefill_shared(model):
                 ids = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
             yield from zip(batch, processor.batch_decode(ids, skip_special_tokens=True), strict=True)
     finally:

@@ -57,8 +57,8 @@ def share_prefill(model: Any) -> None:
 @contextmanager
 def prefill_shared(model: Any) -> Iterator[None]:
     """Inside the block `model.generate` runs each distinct prompt once, where the architecture is one that can."""
-    before = vars(model).get("_prefill")  # the trainer's, where it has patched this model already
-    if before is not None or shareable_backbone(model) is None:
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if "_prefill" in vars(model) or shareable_backbone(model) is None:  # the trainer has patched it already
         yield
         return
     share_prefill(model)

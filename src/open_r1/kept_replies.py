@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from open_r1 import decoding, evaluation, generation_sharing
 from open_r1.evaluation import Sampling
 from open_r1.prompts import PromptKind, prompt_text
 from open_r1.schema import Row
@@ -21,6 +22,7 @@ from open_r1.utils.loading import ADAPTER
 from open_r1.utils.provenance import ROOT, write_json
 
 FOLDER = ROOT / "data" / "evaluations"
+ASKING = (evaluation, decoding, generation_sharing)  # a change in how a policy is asked makes its replies unknown
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
 
 
@@ -31,7 +33,8 @@ def policy_digest(path: str, device: str, max_pixels: int) -> str | None:
         return None
     told = [device, str(torch.get_num_threads()), str(max_pixels), *(version(name) for name in LIBRARIES)]
     digest = hashlib.sha256(json.dumps(told).encode())
-    for file in sorted(part for part in folder.iterdir() if part.is_file()):
+    code = [Path(str(module.__file__)) for module in ASKING]
+    for file in [*code, *sorted(part for part in folder.iterdir() if part.is_file())]:
         with file.open("rb") as content:
             digest.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from tqdm import tqdm
 
 from open_r1 import kept_replies
 from open_r1.configs import EKIPLConfig
@@ -53,28 +54,35 @@ def evaluate_path(
         model, processor = load_policy(path, config.max_pixels)
         return model.to(device), processor
 
-    def ask(rows: list[Row], label: str) -> Iterable[tuple[Row, str]]:
-        sampling, kind = sampling_of(config), cast(PromptKind, config.prompt_kind)
-        place = kept_replies.place(digest, rows, task, kind, sampling) if digest else None
-        known = kept_replies.read(place, rows) if place else None
-        if known is not None:
-            return known
-        replies = generate_replies(*policy(), rows, task, sampling, kind, label)
-        return kept_replies.keep(place, replies) if place else replies
-
-    return _evaluate(config, task, tests, ask, when)
+    ask = _asking(config, task, policy)
+    return _evaluate(config, task, tests, _asking_once(config, task, digest, ask) if digest else ask, when)
 
 
 def evaluate_policy(
     config: EKIPLConfig, task: Task, tests: dict[str, list[Row]], model: Any, when: str, processor: Any
 ) -> dict[str, SetResult]:
     """Evaluate the policy as it stands in memory."""
+    return _evaluate(config, task, tests, _asking(config, task, lambda: (model, processor)), when)
 
-    def ask(rows: list[Row], label: str) -> Iterable[tuple[Row, str]]:
-        kind = cast(PromptKind, config.prompt_kind)
-        return generate_replies(model, processor, rows, task, sampling_of(config), kind, label)
 
-    return _evaluate(config, task, tests, ask, when)
+def _asking(config: EKIPLConfig, task: Task, policy: Callable[[], tuple[Any, Any]]) -> Ask:
+    """Ask the policy, which is loaded when it is needed."""
+    kind = cast(PromptKind, config.prompt_kind)
+    return lambda rows, label: generate_replies(*policy(), rows, task, sampling_of(config), kind, label)
+
+
+def _asking_once(config: EKIPLConfig, task: Task, digest: str, ask: Ask) -> Ask:
+    """Take the replies of the policy with this digest from where they are kept; ask and keep what is not there."""
+
+    def take(rows: list[Row], label: str) -> Iterable[tuple[Row, str]]:
+        place = kept_replies.place(digest, rows, task, cast(PromptKind, config.prompt_kind), sampling_of(config))
+        known = kept_replies.read(place, rows)
+        if known is None:
+            return kept_replies.keep(place, ask(rows, label))
+        tqdm.write(f"{label}: the policy's {len(known)} replies are known ({place}) and graded again")
+        return known
+
+    return take
 
 
 def _evaluate(
