@@ -39,11 +39,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LAUNCHER = ROOT / "src/open_r1/launch.py"
 RUNS = ROOT / "runs/studies"
 RESULTS = ROOT / "results"
-CURVE = (
-    "--curve_every",
-    "10",
-)  # every run of a study has a curve of its test scores; of 80 steps 7 points between the ends
-FROM_LAUNCH = {"argv", "output_dir"}  # keys that launch.py adds to the recipe it writes
+CURVE = ("--curve_every", "10")  # every run has a curve of its test scores; of 80 steps 7 points between the ends
+ASIDE = {"argv", "output_dir", "method"}  # of the recipe that a run keeps: what launch.py adds, and a name
 RUN_KEYS = ("task", "method", "seed", "base", "final", "dead_groups", "kept_share", "seconds", "peak_rss_mib")
 
 
@@ -94,7 +91,7 @@ class Job:
         made_from = read_yaml(self.folder / "recipe.yaml")
         # the rate of supervised stages is sft.learning_rate
         unused = set() if "rl" in with_defaults(wanted)["stages"] else {"learning_rate"}
-        keys = (made_from.keys() | wanted.keys()) - FROM_LAUNCH - unused
+        keys = (made_from.keys() | wanted.keys()) - ASIDE - unused
         return all(made_from.get(key) == wanted.get(key) for key in keys)
 
     def put_aside(self) -> None:

@@ -125,6 +125,15 @@ def test_a_run_that_began_with_another_base_policy_is_made_again_and_one_that_do
     assert made(tmp_path) == ["trance-grpo-s0"] * 2 and (tmp_path / "runs/trance-grpo-s0.old1").is_dir()
 
 
+def test_what_a_method_is_called_repeats_no_run(study, tmp_path):
+    words = ("--methods", "grpo", "--name", "s", "--seeds", "0")
+    assert study(*words) == 0
+    path = tmp_path / "runs/trance-grpo-s0/recipe.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"method": "plain"}))
+    assert study(*words) == 0
+    assert made(tmp_path) == ["trance-grpo-s0"]
+
+
 def test_the_rate_of_a_stage_that_a_method_has_not_repeats_no_run(study, tmp_path):
     words = ("--methods", "grpo", "cot_sft", "--name", "s", "--seeds", "0")
     assert study(*words) == 0
