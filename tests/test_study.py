@@ -296,7 +296,8 @@ def write_study(results, methods=("grpo", "ekipl"), **more):
 
 
 def test_the_page_shows_studies_and_figures_with_verdicts_and_origin(tmp_path):
-    write_study(tmp_path, title="All methods", report="report/r.md", images={"Figure 3": "report/figure3.png"})
+    more = {"title": "All methods", "report": "report/r.md", "images": {"Figure 3": "report/figure3.png"}}
+    write_study(tmp_path, ("grpo", "ekipl", "reason_rft"), **more)
     figures = {
         **{"name": "Grading", "command": "make bench", "commit": "def", "hardware": "one core"},
         "figures": [{"label": "counting", "value": 51234.0, "unit": "replies/s", "target": ">= 50000"}],
@@ -309,8 +310,9 @@ def test_the_page_shows_studies_and_figures_with_verdicts_and_origin(tmp_path):
         in text
     )
     assert "| +20.0, reached (>= 10) | +5.0 (+5.0 to +5.0), reached (> 0) | 3.8 → 78.2 |" in text
+    assert "| +15.0 | +0.0 (+0.0 to +0.0) | 3.8 → 74.6 |" in text  # a peer's lead has no target
     assert "| Spatial transformation | ekipl | 25 % | 50 % | 60 % | 0 % | 12 | 800 |" in text
-    assert "Commit: abc. Machine: X, 2 cores, 23.5 GiB. 2026-11-22. 4 runs, 1.0 hours of one core." in text
+    assert "Commit: abc. Machine: X, 2 cores, 23.5 GiB. 2026-11-22. 6 runs, 1.5 hours of one core." in text
     assert "Seeds 0, 1. Command: `c`." in text
     assert "| counting | 51,234 | replies/s | reached (>= 50000) |" in text
     assert "| prompts | never | % | not reached (<= 25) |" in text
