@@ -32,6 +32,7 @@ from open_r1.published import METHODS
 from open_r1.report import write_report
 from open_r1.report_data import Run, mean_curve, of, passing_share, read_runs, tasks_of
 from open_r1.schema import POLICY, UserError
+from open_r1.summary import column, sources
 from open_r1.tasks import TASKS, get_task
 from open_r1.utils.provenance import figure, write_figures
 from study_learning import RESULTS, ROOT, Job, evaluate_passes, make_runs, teachers, write_results
@@ -45,6 +46,7 @@ IMAGES = {  # of the page's section
     "Figure 5: pass@k": "report/figure5.png",
     "EKIPL with external models of different accuracy": "report/teachers.png",
 }
+ENDS = 16  # steps at either end of a run over which its policy's accuracy is taken: a fifth of 80
 PROMPTS_TARGETS = {"id": "<= 25", "ood": "<= 12"}  # percent of GRPO's: the paper's claim against Reason-RFT
 
 
@@ -106,6 +108,26 @@ def pass_leads(group: Sequence[Run], others: Sequence[Run]) -> dict[str, float]:
     return {k: mine[k]["mean"] - other[k]["mean"] for k in mine if k in other}
 
 
+def strengths(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """How often policy and external models are right on the training prompts, percent, means over steps and seeds.
+
+    Help from outside can only help where it is better: GRPO's policy at both ends of its runs, beside every
+    external model of EKIPL.
+    """
+    lines = []
+    for task in tasks_of(runs):
+        told = f"{get_task(task).title}, right on the training prompts"
+        own = [column(run.metrics, f"{POLICY}/accuracy") for run in of(runs, task, "grpo")]
+        for when, part in (("first", slice(None, ENDS)), ("last", slice(-ENDS, None))) if own else ():
+            value = fmean(float(np.nanmean(accuracy[part])) for accuracy in own)
+            lines.append(figure(f"{told}: GRPO's policy, {when} {ENDS} steps", 100 * value, "%", None))
+        helped = [run.metrics for run in of(runs, task, "ekipl")]
+        for name in sources(helped[0])[1:] if helped else ():
+            value = fmean(float(np.nanmean(column(metrics, f"external/{name}/accuracy"))) for metrics in helped)
+            lines.append(figure(f"{told}: {name}", 100 * value, "%", None))
+    return lines
+
+
 def write_all(studies: Mapping[str, Sequence[Job]], failed: Mapping[Job, str], command: str) -> None:
     """Write the results files, the report, the README's picture and the page."""
     for name, jobs in studies.items():
@@ -122,7 +144,9 @@ def write_all(studies: Mapping[str, Sequence[Job]], failed: Mapping[Job, str], c
     commits = ", ".join(sorted({run.summary["commit"] for run in runs}))
     seeds = sorted({run.summary["seed"] for run in runs})
     origin = {"command": command, "commit": commits, "seeds": seeds}
-    write_figures(RESULTS / "shape.json", "The paper's claims", shape(runs), **origin, drawn=drawn(runs))
+    write_figures(
+        RESULTS / "shape.json", "The paper's claims", shape(runs) + strengths(runs), **origin, drawn=drawn(runs)
+    )
     results_page.main([])
     try:
         draw_study(RESULTS / f"{NAME}.json", ROOT / "docs/images/learning.png")

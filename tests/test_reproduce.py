@@ -113,6 +113,21 @@ def test_the_paper_s_claims_are_figures_with_targets(run):
     assert set(kept["curves"]["clevr_math"]) == {"grpo", "ekipl", "ekipl_plus"}  # the first run has no curve
 
 
+def test_the_policy_s_and_the_teachers_accuracy_on_the_training_prompts_stand_side_by_side(run):
+    runs = [run("grpo"), run("ekipl")]
+    for one, key in zip(runs, ("policy/accuracy", "external/gpt/accuracy"), strict=True):
+        # 20 steps: right .1 of the time in the first 4, .2 in the next 12, .6 in the last 4
+        steps = [{"step": i, key: x, "kept_share/gpt": 0.5} for i, x in enumerate([0.1] * 4 + [0.2] * 12 + [0.6] * 4)]
+        (one.folder / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    told = {line["label"].partition(": ")[2]: line["value"] for line in reproduce.strengths(runs)}
+    ends = {
+        "GRPO's policy, first 16 steps": 17.5,
+        "GRPO's policy, last 16 steps": 30.0,
+    }  # (.4 + 2.4) / 16, (2.4 + 2.4) / 16
+    assert told == pytest.approx(ends | {"gpt": 26.0})  # (.4 + 2.4 + 2.4) / 20
+    assert reproduce.strengths([run("luffy")]) == []
+
+
 @pytest.mark.parametrize(
     ("right", "what", "share", "target"),
     [
