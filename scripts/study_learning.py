@@ -86,7 +86,7 @@ class Job:
         if not (self.folder / "summary.json").is_file():
             return False
         began_with = json.loads((self.folder / "summary.json").read_text()).get("base_weights")
-        if began_with not in (None, weights_digest(Path(untrained(wanted)))):  # None: made before runs said it
+        if began_with not in (None, weights_digest(ROOT / untrained(wanted))):  # None: made before runs said it
             return False
         made_from = read_yaml(self.folder / "recipe.yaml")
         # the rate of supervised stages is sft.learning_rate

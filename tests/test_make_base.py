@@ -18,10 +18,11 @@ def make(tmp_path, monkeypatch):
     """Makes a base of 4 rows in two phases of 4 steps, two an epoch; `learning_rate` is the second's."""
     monkeypatch.setattr(sft, "own_folder", lambda *_: tmp_path / "data")
 
-    def call(name: str, learning_rate: float = 1e-3) -> Path:
+    def call(name: str, learning_rate: float = 1e-3, start: str = "") -> Path:
         recipe = sft.read_recipe(
             TASK, ["rows=4", "max_steps=4", "per_device_train_batch_size=2", "save_steps=1", "warmup_steps=0"]
         )
+        recipe["start"] = start
         recipe["phases"] = [{"exercises": 0.5}, {"exercises": 0.0, "learning_rate": learning_rate}]
         return sft.make_base(TASK, recipe, 0, tmp_path / name)
 
@@ -81,4 +82,29 @@ def test_a_longer_second_phase_takes_up_the_first_and_not_the_second(make, monke
 
 def test_exercises_are_refused_where_a_task_has_none():
     with pytest.raises(UserError, match=r"recipes/base: exercises: 0.5 of the rows, but this task has no exercises"):
-        sft.mix([], [], 0.5)
+        sft.mix(sft.BaseRows([], [], []), exercises=0.5)
+
+
+def test_a_share_above_one_is_refused():
+    with pytest.raises(UserError, match=r"recipes/base: right: 1.5, but it is a share of the rows, from 0 to 1"):
+        sft.mix(sft.BaseRows([], [], []), right=1.5)
+
+
+def test_of_the_rows_by_the_right_procedure_a_tenth_can_keep_it(tmp_path, monkeypatch):
+    """The others show a wrong procedure of the same question; rows that showed one already stay as they are."""
+    monkeypatch.setattr(sft, "own_folder", lambda *_: tmp_path / "data")
+    made = sft.base_rows(get_task("clevr_math"), 100, 0)
+    mixed = sft.mix(made, right=0.1)
+    right = [i for i, other in enumerate(made.instead) if other]
+    changed = [i for i in range(100) if mixed[i] != made.rows[i]]
+    assert 15 < len(right) < 45 and set(changed) < set(right)
+    assert len(changed) == len(right) - len(right) // 10
+    assert all(mixed[i] == made.instead[i] and mixed[i].problem == made.rows[i].problem for i in changed)
+    assert all(mixed[i].cot.split(";")[0] != made.rows[i].cot.split(";")[0] for i in changed)
+
+
+def test_a_base_can_go_on_from_another_one(make, tmp_path):
+    first = make("first")
+    again = weights(make("again", start=str(first)))
+    assert not same(again, weights(first)) and same(again, weights(make("once more", start=str(first))))
+    assert (tmp_path / "again/tokenizer.json").read_text() == (first / "tokenizer.json").read_text()

@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -39,7 +39,8 @@ from open_r1.rows import load_rows
 from open_r1.schema import Row, UserError
 from open_r1.synthetic.write import generator_version, own_folder, write_dataset
 from open_r1.tasks import Task, get_task
-from open_r1.utils.provenance import ROOT
+from open_r1.utils.loading import load_policy
+from open_r1.utils.provenance import ROOT, weights_digest
 from open_r1.utils.tiny import build_model, build_processor
 
 # What the sft stage takes over from the run; everything else is TRL's default or the recipe's `sft`.
@@ -87,47 +88,85 @@ def build_sft(
     )
 
 
-def base_rows(task: Task, count: int, seed: int) -> tuple[list[Row], list[Row]]:
-    """Return the base's own synthetic rows, and the same pictures' exercises (empty where the task has none)."""
+class BaseRows(NamedTuple):
+    """The base's own synthetic rows, with what may stand in their place."""
+
+    rows: list[Row]
+    instead: list[Row | None]  # of a row by the right procedure: the same question by a wrong one
+    exercises: list[Row]  # about the same pictures; empty where the task has none
+
+
+def base_rows(task: Task, count: int, seed: int) -> BaseRows:
+    """Make the base's own synthetic rows and read them."""
     counts = {"base": count}
     data = own_folder(task.name, "tiny", counts)
     write_dataset(task.name, data, "tiny", seed, counts)
     files = sorted((data / "train_jsons" / "base").glob("*.json"))
     assert len(files) == 1, files
     rows = load_rows(task, files[0], "train", image_folder=data / "images" / "train_images").rows
-    asked = [item.get("exercise") for item in json.loads(files[0].read_text(encoding="utf-8"))]
-    return rows, [replace(row, **exercise) for row, exercise in zip(rows, asked, strict=True) if exercise]
+    items = json.loads(files[0].read_text(encoding="utf-8"))
+
+    def other(key: str) -> list[Row | None]:
+        pairs = zip(rows, items, strict=True)
+        return [replace(row, **item[key]) if key in item else None for row, item in pairs]
+
+    return BaseRows(rows, other("instead"), [row for row in other("exercise") if row])
 
 
-def mix(rows: Sequence[Row], exercises: Sequence[Row], share: float) -> list[Row]:
-    """Ask the exercise in that share of the rows, evenly spread.
+def mix(made: BaseRows, right: float = 1.0, exercises: float = 0.0) -> list[Row]:
+    """Return the rows of one phase, what stands in a row's place evenly spread over those that it can replace.
 
-    Raises UserError where a share is wanted of a task that has no exercises.
+    Args:
+        made: what there is to choose from.
+        right: share of the rows by the right procedure that keep it; the others show a wrong one.
+        exercises: share of all rows that ask the exercise.
 
-    >>> mix("abcd", "ABCD", 0.5)
+    Raises UserError where a share is none, or exercises are wanted of a task that has none.
+
+    >>> mix(BaseRows("abcd", ["?", None, "?", None], "ABCD"), right=0.5)
+    ['?', 'b', 'c', 'd']
+    >>> mix(BaseRows("abcd", [None] * 4, "ABCD"), exercises=0.5)
     ['a', 'B', 'c', 'D']
     """
-    if share and not exercises:
-        raise UserError(f"recipes/base: exercises: {share} of the rows, but this task has no exercises; exercises: 0.0")
-    return [exercises[i] if int((i + 1) * share) > int(i * share) else row for i, row in enumerate(rows)]
+    for key, share in (("right", right), ("exercises", exercises)):
+        if not 0 <= share <= 1:
+            raise UserError(f"recipes/base: {key}: {share}, but it is a share of the rows, from 0 to 1")
+    if exercises and not made.exercises:
+        raise UserError(
+            f"recipes/base: exercises: {exercises} of the rows, but this task has no exercises; exercises: 0.0"
+        )
+    replaceable = [i for i, row in enumerate(made.instead) if row is not None]
+    kept = {i for i, chosen in zip(replaceable, spread_evenly(right, len(replaceable)), strict=True) if chosen}
+    rows = [row if other is None or i in kept else other for i, (row, other) in enumerate(zip(*made[:2], strict=True))]
+    asked = spread_evenly(exercises, len(rows))
+    return [made.exercises[i] if asks else row for i, (row, asks) in enumerate(zip(rows, asked, strict=True))]
+
+
+def spread_evenly(share: float, count: int) -> list[bool]:
+    """Choose that share of `count` places, as far apart as they can be.
+
+    >>> spread_evenly(0.5, 5)
+    [False, True, False, True, False]
+    """
+    return [int((i + 1) * share) > int(i * share) for i in range(count)]
 
 
 def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Path:
     """Pre-train the tiny base policy of `task` and save it in half precision to `output`; same seed, same weights.
 
     The recipe's `phases` follow one another, each with keys of its own. Until the last has ended they leave checkpoints
-    in folders beside `output`, named by what they were made from; a later start goes on from there.
+    in folders beside `output`, named by what they were made from; a later start goes on from there. They begin with
+    fresh weights, or with those of the base policy that `start` names.
     """
     set_seed(seed)
-    given = recipe.pop("phases")
-    made_from = [recipe | {"seed": seed, "generator": generator_version()}]
-    rows, exercises = base_rows(task, recipe["rows"], recipe["data_seed"])
+    given, start = recipe.pop("phases"), recipe.pop("start")
+    begins = {"start": weights_digest(Path(start))} if start else {}
+    made_from = [recipe | {"seed": seed, "generator": generator_version()} | begins]
+    made = base_rows(task, recipe["rows"], recipe["data_seed"])
     recipe = {key: value for key, value in recipe.items() if key not in ("rows", "data_seed")}
     phases = [recipe | phase for phase in given]
-    mixtures = [mix(rows, exercises, phase.pop("exercises")) for phase in phases]
-    corpus = (text for row in mixtures[0] for text in (row.problem, row.cot or "", row.answer))
-    processor = build_processor(corpus, task)
-    model = build_model(processor, seed)
+    mixtures = [mix(made, phase.pop("right"), phase.pop("exercises")) for phase in phases]
+    model, processor = load_policy(start) if start else fresh_policy(task, mixtures[0], seed)
     for k, (phase, mixture) in enumerate(zip(phases, mixtures, strict=True), start=1):
         made_from.append(given[k - 1])
         digest = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:8]
@@ -138,6 +177,13 @@ def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Pa
     for folder in output.parent.glob(f"{output.name}.phase*"):
         shutil.rmtree(folder)
     return output
+
+
+def fresh_policy(task: Task, rows: Sequence[Row], seed: int) -> tuple[Any, Any]:
+    """Return a tiny model with random weights, and a processor whose tokenizer knows the words of these rows."""
+    corpus = (text for row in rows for text in (row.problem, row.cot or "", row.answer))
+    processor = build_processor(corpus, task)
+    return build_model(processor, seed), processor
 
 
 def teach(model: Any, processor: Any, dataset: Any, settings: dict[str, Any], folder: Path) -> Any:

@@ -56,8 +56,9 @@ def make_row(job: Job) -> dict:
     """Save the job's pictures below `job.images` and return its JSON row in the Reason-RFT-CoT layout.
 
     Training rows have the right reasoning as `cot`. Base rows have the `cot` and the answer of a procedure drawn from
-    the mixture: right with `RIGHT_SHARE[kind]`, else any of the wrong ones; and, in the tasks that have one, an
-    `exercise` with its own problem, cot and answer. Test rows have no `cot`.
+    the mixture: right with `RIGHT_SHARE[kind]`, else any of the wrong ones; beside a right one stand a wrong one's cot
+    and answer, `instead`; and, in the tasks that have one, an `exercise` with its own problem, cot and answer. Test
+    rows have no `cot`.
     """
     sample, rng = make_sample(job)
     row_id = f"{job.task}-{job.split}-{job.index}"
@@ -65,15 +66,18 @@ def make_row(job: Job) -> dict:
     names = [f"{row_id}{ending}.png" for ending in endings]
     for name, image in zip(names, sample.images, strict=True):
         image.save(job.images / name)
-    procedure = RIGHT
-    if job.split == BASE and rng.random() >= generator(job.task).RIGHT_SHARE[sample.kind]:
-        procedure = rng.choice(sorted(name for name in sample.procedures if name != RIGHT))
-    chosen = sample.procedures[procedure]
+    chosen, other = sample.procedures[RIGHT], None
+    if job.split == BASE:
+        right = rng.random() < generator(job.task).RIGHT_SHARE[sample.kind]
+        wrong = sample.procedures[rng.choice(sorted(name for name in sample.procedures if name != RIGHT))]
+        chosen, other = (chosen, wrong) if right else (wrong, None)
     row: dict[str, Any] = {"id": row_id, "image": names if len(names) == 2 else names[0], "problem": sample.problem}
     row["answer"] = chosen.answer
     if job.split in ("train", BASE):
         row["cot"] = chosen.cot
     row["kind"] = sample.kind
+    if other:
+        row["instead"] = asdict(other)
     if job.split == BASE and sample.exercise:
         row["exercise"] = asdict(sample.exercise)
     return row

@@ -1,0 +1,104 @@
+"""The study again from bases that hardly ever reason rightly, where the paper's policies begin: does help come sooner?
+
+    python scripts/study_weak_base.py            # results/weak_base.json and weak_base_shape.json; about 1.5 hours
+
+A weak base is the shipped one after some more steps on its own kind of rows, where only a tenth of those by the right
+procedure still show it. It sees as well as before and reasons worse, so that there is more to find than GRPO's own
+samples hold. Its runs are those of scripts/study_learning.py; a stopped study goes on.
+"""
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+# The script also runs where the package is not installed.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import results_page
+from open_r1.figures_report import draw_samples
+from open_r1.report_data import read_runs
+from open_r1.schema import UserError
+from open_r1.tasks import TASKS
+from open_r1.utils.processes import Command, run_side_by_side
+from open_r1.utils.provenance import write_figures
+from reproduce import drawn, shape, strengths
+from study_learning import RESULTS, ROOT, Job, make_runs, write_results
+
+NAME = "weak_base"
+BASES = Path("runs/bases")  # from the checkout, so that a run's recipe is the same in every one
+RIGHT = 0.1  # of the rows by the right procedure, the share that keep it
+STEPS = ("--max_steps", "400", "--learning_rate", "5e-4", "--warmup_steps", "20", "--phases", "[{}]")
+TITLE = "From bases that hardly ever reason rightly"
+CURVES = "Accuracy against training prompts, from weak bases"
+
+
+def base_command(task: str) -> Command:
+    """The command line that makes the weak base of a task from the shipped one."""
+    words = [sys.executable, str(ROOT / "src/open_r1/sft.py"), "--base", "--task", task]
+    words += ["--output", str(BASES / task), "--start", f"bases/{task}", "--right", str(RIGHT), *STEPS]
+    return Command(tuple(words), ROOT / BASES / f"{task}.log")
+
+
+def make_bases(tasks: Sequence[str], at_once: int, deadline_s: float) -> dict[str, str]:
+    """Make the bases that are missing; returns those that failed with the reason."""
+    missing = {task: base_command(task) for task in tasks if not (ROOT / BASES / task / "model.safetensors").is_file()}
+    (ROOT / BASES).mkdir(parents=True, exist_ok=True)
+    often_s = 1.0 if sys.stderr.isatty() else 60.0  # a log file gets a line a minute
+    with tqdm(total=len(missing), desc="bases", unit="base", mininterval=often_s, miniters=0) as bar:
+        return run_side_by_side(missing, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
+
+
+def write_all(jobs: Sequence[Job], failed: dict[Job, str], command: str) -> None:
+    """Write both results files, the curves, and the page."""
+    done = [job for job in jobs if job not in failed]
+    runs = read_runs([job.folder for job in done])
+    curves = ROOT / "docs/images" / NAME
+    curves.mkdir(parents=True, exist_ok=True)
+    draw_samples(runs, curves)
+    images = {CURVES: f"images/{NAME}/figure3.png"}
+    write_results(NAME, command, jobs, failed, title=TITLE, images=images)
+    commits = ", ".join(sorted({run.summary["commit"] for run in runs}))
+    origin = {"command": command, "commit": commits, "seeds": sorted({job.seed for job in done})}
+    lines = shape(runs) + strengths(runs)
+    write_figures(RESULTS / f"{NAME}_shape.json", f"{TITLE}: the claims", lines, **origin, drawn=drawn(runs))
+    results_page.main([])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run what is missing; exit status 1 where something failed, 2 where something given cannot be meant."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--methods", nargs="+", default=["grpo", "ekipl", "ekipl_plus"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--jobs", type=int, default=2, help="runs side by side, one thread each")
+    parser.add_argument("--deadline_s", type=float, default=3600.0, help="for one base or run")
+    args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the runs are stopped too
+    command = shlex.join(["python", "scripts/study_weak_base.py", *(sys.argv[1:] if argv is None else argv)])
+    jobs = [
+        Job(task, method, seed, ("--base_path", str(BASES / task)))
+        for seed in args.seeds
+        for task in args.tasks
+        for method in args.methods
+    ]
+    try:
+        without = make_bases(args.tasks, args.jobs, args.deadline_s)
+        failed = {job: f"no base: {without[job.task]}" for job in jobs if job.task in without}
+        failed |= make_runs([job for job in jobs if job not in failed], args.jobs, args.deadline_s)
+        write_all(jobs, failed, command)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for job, reason in failed.items():
+        print(f"failed: {job.name}: {reason}; see {job.command.log}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
