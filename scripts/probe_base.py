@@ -1,7 +1,7 @@
 """Looks into the tiny base policies: do they see well and reason badly? Writes results/bases.json.
 
-    python scripts/probe_base.py [--tasks trance] [--bases bases] [--n 400]
-    python scripts/probe_base.py --tasks trance --bases remade --name "Spatial base, made again" --output results/x.json
+    python scripts/probe_base.py [--tasks trance] [--bases "bases/{task}"] [--n 400]
+    python scripts/probe_base.py --tasks trance --bases runs/<run>/model --output probe.json    # or any tiny policy
 
 A base is useful when its exact accuracy lies between 10 and 50 percent, when it reads its pictures, and when the right
 procedure pays: RL can only reinforce a procedure whose replies are right more often than those of the others. Asked at
@@ -16,6 +16,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 # The script also runs where the package is not installed.
@@ -77,11 +78,12 @@ def probe(task: Task, base: Path, n: int) -> list[dict[str, Any]]:
         if values:
             figures.append(figure(f"{task.title}: {label}", 100 * statistics.fmean(values), "%", target))
 
-    for name in task.test_files:
-        lines = ask(task, base, load_rows(task, folder, name).rows, 0.1, folder / f"replies-{name}.jsonl")
-        add(f"{name} exact", [line["accuracy"] for line in lines], SHARE if name == "id" else None)
     rows = {row.id: row for row in load_rows(task, folder, "train").rows}
-    lines = ask(task, base, list(rows.values()), 1.0, folder / "replies-train.jsonl")
+    with TemporaryDirectory() as replies:  # of this probe alone: another may be asking the same rows
+        for name in task.test_files:
+            lines = ask(task, base, load_rows(task, folder, name).rows, 0.1, Path(replies) / f"replies-{name}.jsonl")
+            add(f"{name} exact", [line["accuracy"] for line in lines], SHARE if name == "id" else None)
+        lines = ask(task, base, list(rows.values()), 1.0, Path(replies) / "replies-train.jsonl")
     right = [first_word(parse_reply(line["reply"]).think) == first_word(rows[line["id"]].cot) for line in lines]
     add("parts of the picture read rightly", [seen(line["reply"], rows[line["id"]], task.name) for line in lines])
     add("replies that choose the right procedure", [float(chosen) for chosen in right])
@@ -95,13 +97,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Probe the bases and write results/bases.json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
-    parser.add_argument("--bases", type=Path, default=ROOT / "bases", help="folder with a base per task")
+    parser.add_argument("--bases", default=str(ROOT / "bases/{task}"), help="folder of a policy, by its {task}")
     parser.add_argument("--n", type=int, default=400, help="rows of each set")
     parser.add_argument("--name", default="Base policies", help="of its section in docs/RESULTS.md")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "bases.json")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
-    figures = [line for name in args.tasks for line in probe(get_task(name), args.bases / name, args.n)]
+    folders = {name: Path(args.bases.replace("{task}", name)) for name in args.tasks}
+    figures = [line for name, folder in folders.items() for line in probe(get_task(name), folder, args.n)]
     for line in figures:
         print(f"{line['value']:5.1f} %  {line['label']}")
     write_figures(args.output, args.name, figures)

@@ -1,13 +1,15 @@
 """The study again from bases that hardly ever reason rightly, where the paper's policies begin: does help come sooner?
 
-    python scripts/study_weak_base.py            # results/weak_base.json and weak_base_shape.json; about 1.5 hours
+    python scripts/study_weak_base.py    # results/weak_base.json, weak_base_shape.json, weak_base_probe.json; 1 hour
 
 A weak base is the shipped one after some more steps on its own kind of rows, where only a tenth of those by the right
 procedure still show it. It sees as well as before and reasons worse, so that there is more to find than GRPO's own
-samples hold. Its runs are those of scripts/study_learning.py; a stopped study goes on.
+samples hold. Afterwards base and policies are probed: do they see better, or choose better? Its runs are those of
+scripts/study_learning.py; a stopped study goes on.
 """
 
 import argparse
+import json
 import shlex
 import signal
 import sys
@@ -35,6 +37,12 @@ BASES = Path("runs/bases")  # from the checkout, so that a run's recipe is the s
 RIGHT = 0.1  # of the rows by the right procedure, the share that keep it
 STEPS = ("--max_steps", "400", "--learning_rate", "5e-4", "--warmup_steps", "20", "--phases", "[{}]")
 TITLE = "From bases that hardly ever reason rightly"
+PROBE_ROWS = 200
+PROBED = (  # what is told of a probe
+    "parts of the picture read rightly",
+    "replies that choose the right procedure",
+    "right answers among replies by the right procedure",
+)
 CURVES = "Accuracy against training prompts, from weak bases"
 
 
@@ -49,13 +57,44 @@ def make_bases(tasks: Sequence[str], at_once: int, deadline_s: float) -> dict[st
     """Make the bases that are missing; returns those that failed with the reason."""
     missing = {task: base_command(task) for task in tasks if not (ROOT / BASES / task / "model.safetensors").is_file()}
     (ROOT / BASES).mkdir(parents=True, exist_ok=True)
+    return side_by_side(missing, "bases", at_once, deadline_s)
+
+
+def side_by_side(commands: dict[str, Command], what: str, at_once: int, deadline_s: float) -> dict[str, str]:
+    """Run the commands with a bar and return the reasons of those that failed."""
     often_s = 1.0 if sys.stderr.isatty() else 60.0  # a log file gets a line a minute
-    with tqdm(total=len(missing), desc="bases", unit="base", mininterval=often_s, miniters=0) as bar:
-        return run_side_by_side(missing, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
+    with tqdm(total=len(commands), desc=what, mininterval=often_s, miniters=0) as bar:
+        return run_side_by_side(commands, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
+
+
+def probes(jobs: Sequence[Job]) -> dict[str, tuple[Path, Path]]:
+    """By "<task>-<policy>", of every base and the first seed's policies: the folder, and where its figures go."""
+    asked = {f"{task}-base": BASES / task for task in dict.fromkeys(job.task for job in jobs)}
+    asked |= {f"{job.task}-{job.method}": job.folder / "model" for job in jobs if job.seed == jobs[0].seed}
+    return {name: (folder, ROOT / BASES / f"probe-{name}.json") for name, folder in asked.items()}
+
+
+def probe(jobs: Sequence[Job], command: str, at_once: int, deadline_s: float) -> dict[str, str]:
+    """Write results/weak_base_probe.json; returns the probes that failed with the reason. Each is made once."""
+    wanted, commands = probes(jobs), {}
+    for name, (folder, output) in wanted.items():
+        if not output.is_file() or output.stat().st_mtime < (ROOT / folder / "model.safetensors").stat().st_mtime:
+            words = [sys.executable, str(ROOT / "scripts/probe_base.py"), "--tasks", name.split("-")[0]]
+            words += ["--bases", str(folder), "--n", str(PROBE_ROWS), "--output", str(output)]
+            commands[name] = Command(tuple(words), output.with_suffix(".log"))
+    failed = side_by_side(commands, "probes", at_once, deadline_s)
+    lines = []
+    for name, (_, output) in wanted.items():
+        for line in json.loads(output.read_text())["figures"] if name not in failed else ():
+            title, what = line["label"].split(": ", 1)
+            if what in PROBED:
+                lines.append(line | {"label": f"{title}, {name.split('-')[1]}: {what}"})
+    write_figures(RESULTS / f"{NAME}_probe.json", f"{TITLE}: sight and procedure", lines, command=command)
+    return failed
 
 
 def write_all(jobs: Sequence[Job], failed: dict[Job, str], command: str) -> None:
-    """Write both results files, the curves, and the page."""
+    """Write the results of the runs, their curves, and the page."""
     done = [job for job in jobs if job not in failed]
     runs = read_runs([job.folder for job in done])
     curves = ROOT / "docs/images" / NAME
@@ -91,13 +130,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         without = make_bases(args.tasks, args.jobs, args.deadline_s)
         failed = {job: f"no base: {without[job.task]}" for job in jobs if job.task in without}
         failed |= make_runs([job for job in jobs if job not in failed], args.jobs, args.deadline_s)
+        done = [job for job in jobs if job not in failed]
+        unseen = probe(done, command, args.jobs, args.deadline_s) if done else {}
         write_all(jobs, failed, command)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     for job, reason in failed.items():
         print(f"failed: {job.name}: {reason}; see {job.command.log}", file=sys.stderr)
-    return 1 if failed else 0
+    for name, reason in unseen.items():
+        print(f"failed: probe of {name}: {reason}; see {ROOT / BASES}/probe-{name}.log", file=sys.stderr)
+    return 1 if failed or unseen else 0
 
 
 if __name__ == "__main__":

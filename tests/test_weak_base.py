@@ -29,16 +29,22 @@ def test_runs_begin_with_their_task_s_weak_base_and_are_not_made_without_it(tmp_
 
     def side_by_side(commands, **_):
         made.update(commands)
-        return {"geomath": "exit status 1"}
+        reasons = {"geomath": "exit status 1"} if "geomath" in commands else {}
+        return reasons | {name: "no model" for name in commands if "-" in name}
 
     monkeypatch.setattr(weak, "run_side_by_side", side_by_side)
     asked, written = [], {}
     monkeypatch.setattr(weak, "make_runs", lambda jobs, *_: asked.extend(jobs) or {})
+    monkeypatch.setattr(weak, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(weak, "write_all", lambda jobs, failed, command: written.update(failed))
     (tmp_path / "bases/trance").mkdir(parents=True)
     (tmp_path / "bases/trance/model.safetensors").write_bytes(b"")
     assert weak.main(["--seeds", "0", "--methods", "grpo"]) == 1
-    assert set(made) == {"clevr_math", "geomath"} and [job.task for job in asked] == ["clevr_math", "trance"]
+    assert [name for name in made if "-" not in name] == ["clevr_math", "geomath"]
+    assert {name for name in made if "-" in name} == {
+        f"{t}-{p}" for t in ("clevr_math", "trance") for p in ("base", "grpo")
+    }
+    assert [job.task for job in asked] == ["clevr_math", "trance"]
     recipe = merge_recipe("trance", "tiny", "grpo", parse_overrides(asked[1].words))
     assert untrained(recipe) == str(tmp_path / "bases/trance")
     assert [(job.task, why) for job, why in written.items()] == [("geomath", "no base: exit status 1")]
