@@ -16,7 +16,7 @@ weak = importlib.import_module("study_weak_base")
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_weak_base_goes_on_from_the_shipped_one_with_a_tenth_of_the_right_procedure(task):
-    words = weak.base_command(task).words
+    words = weak.base_command(weak.Study(0.1), task).words
     recipe = read_recipe(get_task(task), parse_overrides(words[words.index("--start") :]))
     assert recipe["start"] == f"bases/{task}" and (weak.ROOT / recipe["start"] / "model.safetensors").is_file()
     assert (recipe["right"], recipe["max_steps"], recipe["phases"]) == (0.1, 400, [{}])
@@ -36,9 +36,9 @@ def test_runs_begin_with_their_task_s_weak_base_and_are_not_made_without_it(tmp_
     asked, written = [], {}
     monkeypatch.setattr(weak, "make_runs", lambda jobs, *_: asked.extend(jobs) or {})
     monkeypatch.setattr(weak, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(weak, "write_all", lambda jobs, failed, command: written.update(failed))
-    (tmp_path / "bases/trance").mkdir(parents=True)
-    (tmp_path / "bases/trance/model.safetensors").write_bytes(b"")
+    monkeypatch.setattr(weak, "write_all", lambda study, jobs, failed, command: written.update(failed))
+    (tmp_path / "bases/weak_0.1/trance").mkdir(parents=True)
+    (tmp_path / "bases/weak_0.1/trance/model.safetensors").write_bytes(b"")
     assert weak.main(["--seeds", "0", "--methods", "grpo"]) == 1
     assert [name for name in made if "-" not in name] == ["clevr_math", "geomath"]
     assert {name for name in made if "-" in name} == {
@@ -46,6 +46,6 @@ def test_runs_begin_with_their_task_s_weak_base_and_are_not_made_without_it(tmp_
     }
     assert [job.task for job in asked] == ["clevr_math", "trance"]
     recipe = merge_recipe("trance", "tiny", "grpo", parse_overrides(asked[1].words))
-    assert untrained(recipe) == str(tmp_path / "bases/trance")
+    assert untrained(recipe) == str(tmp_path / "bases/weak_0.1/trance")
     assert [(job.task, why) for job, why in written.items()] == [("geomath", "no base: exit status 1")]
     assert "geomath-grpo" in capsys.readouterr().err
