@@ -33,15 +33,7 @@ BASELINE, OURS = "grpo", "ekipl"
 STUDY_KEYS = {"command", "commit", "hardware", "date", "seeds", "runs", "table", "failed"}
 TABLE_KEYS = {"name", "note", "image", "head", "rows", "command", "commit", "hardware", "failed"}
 FIGURE_KEYS = {"name", "command", "commit", "hardware", "figures"}
-FIRST = (
-    "reproduce",
-    "shape",
-    "weak_base",
-    "weak_base_shape",
-    "ablation",
-    "teachers_weak",
-    "teachers_strong",
-)  # then the others by name
+FIRST = ("reproduce", "shape", "ablation", "teachers_weak", "teachers_strong")  # then the others by name
 HEAD = """# Results
 
 Made by `python scripts/results_page.py` from the files in `results/`; not edited by hand. Under each table stand the

@@ -126,6 +126,17 @@ def table(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def side_by_side(
+    commands: Mapping[str, Command], what: str, at_once: int, deadline_s: float, done: int = 0
+) -> dict[str, str]:
+    """Run the commands with a bar that begins at `done`; returns the reason for each that failed."""
+    often_s = 1.0 if sys.stderr.isatty() else 60.0  # a log file gets a line a minute
+    with tqdm(
+        total=done + len(commands), initial=done, desc=f"{what}s", unit=what, mininterval=often_s, miniters=0
+    ) as bar:
+        return run_side_by_side(commands, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
+
+
 def make_runs(jobs: Sequence[Job], at_once: int, deadline_s: float) -> dict[Job, str]:
     """Make the runs that are missing and return those that failed with the reason in one line.
 
@@ -137,10 +148,7 @@ def make_runs(jobs: Sequence[Job], at_once: int, deadline_s: float) -> dict[Job,
         for job in missing.values():
             job.put_aside()
         commands = {name: job.command for name, job in missing.items()}
-        often_s = 1.0 if sys.stderr.isatty() else 60.0  # a log file gets a line a minute
-        done = len(jobs) - len(missing)
-        with tqdm(total=len(jobs), initial=done, desc="runs", unit="run", mininterval=often_s, miniters=0) as bar:
-            failed = run_side_by_side(commands, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
+        failed = side_by_side(commands, "run", at_once, deadline_s, done=len(jobs) - len(missing))
     for name, job in missing.items():
         if not (job.folder / "summary.json").is_file():
             failed.setdefault(name, "ended without a summary.json")
@@ -161,9 +169,7 @@ def evaluate_passes(jobs: Sequence[Job], k: int, rows: int, at_once: int, deadli
             words += ["--model_path", str(job.folder), "--k", str(k), "--rows", str(rows)]
             words += ["--output", str(job.folder / "passk")]
             commands[job.name] = Command(tuple(words), job.folder.with_name(f"{job.name}.passk.log"))
-    often_s = 1.0 if sys.stderr.isatty() else 60.0
-    with tqdm(total=len(commands), desc=f"pass@{k}", unit="model", mininterval=often_s, miniters=0) as bar:
-        failed = run_side_by_side(commands, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
+    failed = side_by_side(commands, "evaluation", at_once, deadline_s)
     return [f"pass@k of {name}: {reason}; see {commands[name].log}" for name, reason in failed.items()]
 
 

@@ -18,8 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 # The script also runs where the package is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -29,18 +27,20 @@ from open_r1.figures_report import draw_samples
 from open_r1.report_data import read_runs
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
-from open_r1.utils.processes import Command, run_side_by_side
+from open_r1.utils.processes import Command
 from open_r1.utils.provenance import write_figures
 from reproduce import drawn, shape, strengths
-from study_learning import RESULTS, ROOT, Job, make_runs, write_results
+from study_learning import RESULTS, ROOT, Job, make_runs, side_by_side, write_results
 
 BASES = Path("runs/bases")  # from the checkout, so that a run's recipe is the same in every one
 STEPS = ("--max_steps", "400", "--learning_rate", "5e-4", "--warmup_steps", "20", "--phases", "[{}]")
 PROBE_ROWS = 200
 PROBED = (  # what is told of a probe
+    "id exact",
     "parts of the picture read rightly",
     "replies that choose the right procedure",
     "right answers among replies by the right procedure",
+    "right answers among replies by the wrong procedure",
 )
 CURVES = "Accuracy against training prompts, from weak bases"
 
@@ -77,14 +77,7 @@ def make_bases(study: Study, tasks: Sequence[str], at_once: int, deadline_s: flo
     there = {task for task in tasks if (ROOT / study.base(task) / "model.safetensors").is_file()}
     missing = {task: base_command(study, task) for task in tasks if task not in there}
     (ROOT / BASES / study.name).mkdir(parents=True, exist_ok=True)
-    return side_by_side(missing, "bases", at_once, deadline_s)
-
-
-def side_by_side(commands: dict[str, Command], what: str, at_once: int, deadline_s: float) -> dict[str, str]:
-    """Run the commands with a bar and return the reasons of those that failed."""
-    often_s = 1.0 if sys.stderr.isatty() else 60.0  # a log file gets a line a minute
-    with tqdm(total=len(commands), desc=what, mininterval=often_s, miniters=0) as bar:
-        return run_side_by_side(commands, at_once=at_once, deadline_s=deadline_s, cwd=ROOT, bar=bar)
+    return side_by_side(missing, "base", at_once, deadline_s)
 
 
 def probes(study: Study, jobs: Sequence[Job]) -> dict[str, tuple[Path, Path]]:
@@ -102,13 +95,13 @@ def probe(study: Study, jobs: Sequence[Job], command: str, at_once: int, deadlin
             words = [sys.executable, str(ROOT / "scripts/probe_base.py"), "--tasks", name.split("-")[0]]
             words += ["--bases", str(folder), "--n", str(PROBE_ROWS), "--output", str(output)]
             commands[name] = Command(tuple(words), output.with_suffix(".log"))
-    failed = side_by_side(commands, "probes", at_once, deadline_s)
+    failed = side_by_side(commands, "probe", at_once, deadline_s)
     lines = []
     for name, (_, output) in wanted.items():
         for line in json.loads(output.read_text())["figures"] if name not in failed else ():
             title, what = line["label"].split(": ", 1)
             if what in PROBED:
-                lines.append(line | {"label": f"{title}, {name.split('-')[1]}: {what}"})
+                lines.append(line | {"label": f"{title}, {name.split('-')[1]}: {what}", "target": None})
     write_figures(RESULTS / f"{study.name}_probe.json", f"{study.title}: sight and procedure", lines, command=command)
     return failed
 

@@ -1,6 +1,8 @@
 """The study from weak bases makes them from the shipped ones, and its runs begin with them."""
 
 import importlib
+import json
+import os
 import sys
 from pathlib import Path
 
@@ -27,12 +29,12 @@ def test_runs_begin_with_their_task_s_weak_base_and_are_not_made_without_it(tmp_
     monkeypatch.setattr(weak, "BASES", tmp_path / "bases")
     made = {}
 
-    def side_by_side(commands, **_):
+    def side_by_side(commands, *_):
         made.update(commands)
         reasons = {"geomath": "exit status 1"} if "geomath" in commands else {}
         return reasons | {name: "no model" for name in commands if "-" in name}
 
-    monkeypatch.setattr(weak, "run_side_by_side", side_by_side)
+    monkeypatch.setattr(weak, "side_by_side", side_by_side)
     asked, written = [], {}
     monkeypatch.setattr(weak, "make_runs", lambda jobs, *_: asked.extend(jobs) or {})
     monkeypatch.setattr(weak, "RESULTS", tmp_path / "results")
@@ -49,3 +51,37 @@ def test_runs_begin_with_their_task_s_weak_base_and_are_not_made_without_it(tmp_
     assert untrained(recipe) == str(tmp_path / "bases/weak_0.1/trance")
     assert [(job.task, why) for job, why in written.items()] == [("geomath", "no base: exit status 1")]
     assert "geomath-grpo" in capsys.readouterr().err
+
+
+def test_a_probe_is_made_once_and_told_under_the_name_of_its_policy(tmp_path, monkeypatch):
+    """The bases and the first seed's policies; a policy that is newer than its probe is probed again."""
+    monkeypatch.setattr(weak, "BASES", tmp_path / "bases")
+    monkeypatch.setattr(weak, "RESULTS", tmp_path / "results")
+    monkeypatch.setitem(weak.make_runs.__globals__, "RUNS", tmp_path / "runs")
+    study, asked = weak.Study(0.1), []
+    jobs = [weak.Job("trance", "grpo", seed) for seed in (0, 1)]
+    for folder in (study.base("trance"), jobs[0].folder / "model"):
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"")
+
+    def side_by_side(commands, *_):
+        asked.append(sorted(commands))
+        for command in commands.values():
+            labels = {"id exact": 9.0, "ood exact": 1.0, "parts of the picture read rightly": 72.0}
+            figures = [{"label": f"Spatial: {what}", "value": value} for what, value in labels.items()]
+            Path(command.words[-1]).write_text(json.dumps({"figures": figures}))
+        return {}
+
+    monkeypatch.setattr(weak, "side_by_side", side_by_side)
+    for _ in range(2):
+        assert weak.probe(study, jobs, "command", 1, 1.0) == {}
+    os.utime(tmp_path / "bases/weak_0.1/probe-trance-grpo.json", (0, 0))
+    weak.probe(study, jobs, "command", 1, 1.0)
+    assert asked == [["trance-base", "trance-grpo"], [], ["trance-grpo"]]
+    told = json.loads((tmp_path / "results/weak_0.1_probe.json").read_text())["figures"]
+    assert [(line["label"], line["value"]) for line in told] == [
+        ("Spatial, base: id exact", 9.0),
+        ("Spatial, base: parts of the picture read rightly", 72.0),
+        ("Spatial, grpo: id exact", 9.0),
+        ("Spatial, grpo: parts of the picture read rightly", 72.0),
+    ]
