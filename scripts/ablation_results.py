@@ -13,10 +13,10 @@ import numpy as np
 # The script also runs where the package is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from open_r1.figures_study import draw_cells
-from open_r1.report_data import Run, curve_points, passing_share, read_runs
+from open_r1.report.run_folder import column
+from open_r1.report.study_figures import draw_cells
+from open_r1.report.table import Run, curve_points, passing_share, read_runs
 from open_r1.schema import POLICY
-from open_r1.summary import column
 from open_r1.tasks import get_task
 from open_r1.utils.provenance import hardware, write_json
 from study_learning import Job

@@ -29,10 +29,10 @@ from aiohttp import web
 from PIL import Image
 from tqdm import tqdm
 
-from open_r1.external.litellm_provider import LiteLLMProvider
+from open_r1.external.hosted.hosted_provider import LiteLLMProvider
 from open_r1.external.provider import Request
+from open_r1.recipe.settings import ExternalModelConfig
 from open_r1.schema import Failure, Row
-from open_r1.settings import ExternalModelConfig
 from open_r1.utils.provenance import ROOT, figure, write_figures
 
 LATENCY_S = 0.2

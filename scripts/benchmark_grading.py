@@ -20,8 +20,8 @@ from tqdm import tqdm
 # The script also runs where the package is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from open_r1.replies import format_reply
-from open_r1.rewards import grade_math, grade_spatial
+from open_r1.rewards.math_answer import grade_math, grade_spatial
+from open_r1.rewards.tags import format_reply
 from open_r1.utils.provenance import ROOT, figure, write_figures
 
 Pairs = Sequence[tuple[str, str]]  # (reply, answer)

@@ -76,13 +76,13 @@ def measure(size: int) -> dict[str, Any]:
     from transformers import AutoProcessor, TrainerCallback
 
     from open_r1.configs import EKIPLConfig
-    from open_r1.memory import FLOAT32, Load, Setup, training_memory
-    from open_r1.prompts import to_dataset
+    from open_r1.data.prompts import to_dataset
+    from open_r1.policy.loading import load_policy
+    from open_r1.preflight.memory import FLOAT32, Load, Setup, training_memory
+    from open_r1.preflight.shape import PATCH, Shape
     from open_r1.schema import Row
-    from open_r1.shape import PATCH, Shape
     from open_r1.tasks import get_task
-    from open_r1.trainer import EKIPLTrainer, reward_functions
-    from open_r1.utils.loading import load_policy
+    from open_r1.training.trainer import EKIPLTrainer, reward_functions
 
     (H, I, layers, heads, kv), (depth, width), side, reply = SIZES[size]  # noqa: E741
     shape = Shape(VOCAB, H, I, layers, heads, kv, True, depth, width, 4)

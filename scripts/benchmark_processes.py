@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 from tqdm import tqdm
 
 from open_r1.launch import launch_command, run_environment
-from open_r1.recipe import merge_recipe, parse_overrides
+from open_r1.recipe.merge import merge_recipe, parse_overrides
 from open_r1.schema import UserError
 from open_r1.utils.processes import Command, run_side_by_side
 from open_r1.utils.provenance import ROOT, figure, write_figures, write_json
@@ -39,12 +39,12 @@ def measure(config_path: Path) -> None:
     from transformers import TrainerCallback
 
     from open_r1 import grpo
-    from open_r1.checkpoints import last_checkpoint
     from open_r1.configs import load_config
-    from open_r1.prepare import prepare_rows
-    from open_r1.stopping import StopCallback
+    from open_r1.data.prepare import prepare_rows
+    from open_r1.policy.loading import load_policy
     from open_r1.tasks import get_task
-    from open_r1.utils.loading import load_policy
+    from open_r1.training.checkpoints import last_checkpoint
+    from open_r1.training.stopping import StopCallback
 
     class Clock(TrainerCallback):
         first_step_at = 0.0

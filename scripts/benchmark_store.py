@@ -24,8 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from tqdm import tqdm
 
-from open_r1.external.database import Database
-from open_r1.external.store import Prompt, Question, Store
+from open_r1.external.store.database import Database
+from open_r1.external.store.replies import Prompt, Question, Store
 from open_r1.schema import Reply
 from open_r1.utils.provenance import ROOT, figure, write_figures
 from shopping import DEADLINE_S, buy, kill_once, seller, told

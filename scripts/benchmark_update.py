@@ -32,14 +32,14 @@ from transformers import Qwen2VLForConditionalGeneration, TrainerCallback, set_s
 from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig
 
-from open_r1.figures import COLOURS, DPI
-from open_r1.prompts import to_dataset
-from open_r1.rows import load_rows
+from open_r1.data.prompts import to_dataset
+from open_r1.data.rows import load_rows
+from open_r1.policy.loading import load_policy
+from open_r1.report.figures import COLOURS, DPI
 from open_r1.schema import Row
-from open_r1.sharing import SharingTrainer
 from open_r1.synthetic.write import own_folder, write_dataset
 from open_r1.tasks import get_task
-from open_r1.utils.loading import load_policy
+from open_r1.training.sharing_trainer import SharingTrainer
 from open_r1.utils.phases import Phases
 from open_r1.utils.provenance import ROOT, figure, peak_rss_mib, write_figures
 

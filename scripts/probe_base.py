@@ -24,13 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import torch
 
-from open_r1.evaluation import Sampling, evaluate_set, generate_replies
-from open_r1.replies import parse_reply
-from open_r1.rows import load_rows
+from open_r1.data.rows import load_rows
+from open_r1.evaluation.policy_replies import Sampling, evaluate_set, generate_replies
+from open_r1.policy.loading import load_policy
+from open_r1.rewards.tags import parse_reply
 from open_r1.schema import Row, UserError
 from open_r1.synthetic.write import own_folder, write_dataset
 from open_r1.tasks import TASKS, Task, get_task
-from open_r1.utils.loading import load_policy
 from open_r1.utils.provenance import ROOT, figure, write_figures
 
 DATA_SEED = 7  # neither the seed of the bases' own rows nor of a run's

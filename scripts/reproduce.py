@@ -27,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 
 import results_page
-from open_r1.figures_study import draw_study
-from open_r1.published import METHODS
-from open_r1.report import write_report
-from open_r1.report_data import Run, mean_curve, of, passing_share, read_runs, tasks_of
+from open_r1.cli.report import write_report
+from open_r1.report.published import METHODS
+from open_r1.report.run_folder import column, sources
+from open_r1.report.study_figures import draw_study
+from open_r1.report.table import Run, mean_curve, of, passing_share, read_runs, tasks_of
 from open_r1.schema import POLICY, UserError
-from open_r1.summary import column, sources
 from open_r1.tasks import TASKS, get_task
 from open_r1.utils.provenance import figure, write_figures
 from study_learning import RESULTS, ROOT, Job, evaluate_passes, make_runs, teachers, write_results

@@ -20,8 +20,8 @@ from typing import Any
 # The script also runs where the package is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from open_r1.figures_study import draw_study
-from open_r1.published import COLUMNS, QWEN2_VL
+from open_r1.report.published import COLUMNS, QWEN2_VL
+from open_r1.report.study_figures import draw_study
 from open_r1.schema import POLICY, UserError
 from open_r1.tasks import get_task
 from open_r1.utils.markdown import markdown, number_text, verdict

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import results_page
-from open_r1.figures_report import draw_samples
-from open_r1.report_data import read_runs
+from open_r1.report.paper_figures import draw_samples
+from open_r1.report.table import read_runs
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
 from open_r1.utils.processes import Command

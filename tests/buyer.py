@@ -15,8 +15,8 @@ import aiohttp
 from tqdm import tqdm
 
 from open_r1.external import Request, StoredProvider, open_store
-from open_r1.external.collecting import Tally, collect
-from open_r1.external.store import Prompt
+from open_r1.external.store.collecting import Tally, collect
+from open_r1.external.store.replies import Prompt
 from open_r1.schema import Failure, Reply, Row
 
 PROMPT = Prompt("clevr_math", "reasoning", " Think first.")

@@ -23,8 +23,8 @@ def counting_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder of a freshly initialised tiny Qwen2-VL for the counting task."""
+    from open_r1.policy.tiny import build_model, build_processor
     from open_r1.tasks import get_task
-    from open_r1.utils.tiny import build_model, build_processor
 
     folder = tmp_path_factory.mktemp("tiny")
     processor = build_processor(["rest; large red metal cube 1; small blue rubber sphere 2"], get_task("clevr_math"))

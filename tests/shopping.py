@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from buyer import PROMPT, N, requests
-from open_r1.external.database import Database
-from open_r1.external.store import Store, question
+from open_r1.external.store.database import Database
+from open_r1.external.store.replies import Store, question
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{HERE.parent / 'src'}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}

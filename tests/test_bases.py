@@ -2,11 +2,11 @@
 
 import pytest
 
-from open_r1.evaluation import Sampling, evaluate_set, generate_replies
-from open_r1.rows import load_rows
+from open_r1.data.rows import load_rows
+from open_r1.evaluation.policy_replies import Sampling, evaluate_set, generate_replies
+from open_r1.policy.loading import load_policy
 from open_r1.synthetic.write import write_dataset
 from open_r1.tasks import TASKS
-from open_r1.utils.loading import load_policy
 from open_r1.utils.provenance import ROOT
 
 

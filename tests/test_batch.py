@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_r1.batch import Step, check_batch, cut_step
-from open_r1.checks import check_recipe, with_defaults
 from open_r1.configs import EKIPLConfig
-from open_r1.recipe import merge_recipe
+from open_r1.recipe.merge import merge_recipe
+from open_r1.recipe.rules import check_recipe, with_defaults
+from open_r1.recipe.step import Step, check_batch, cut_step
 from open_r1.schema import UserError
 
 

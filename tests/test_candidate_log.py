@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from transformers.integrations.integration_utils import TensorBoardCallback, WandbCallback
 
-from open_r1.candidate_log import COLUMNS, CandidateLog, describe_prompt, table_rows
 from open_r1.schema import Candidate, Row, Score
+from open_r1.training.candidate_log import COLUMNS, CandidateLog, describe_prompt, table_rows
 from test_trainer import Teacher, make_trainer
 
 ROW = Row("train-1", "clevr_math", (Path("1.png"),), "How many?", "3", kind="add")

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, pre_tokenizers
 from transformers import Qwen2Tokenizer
 
-from open_r1.candidates import encode_as_text, external_candidates, policy_candidates
-from open_r1.replies import format_reply, parse_reply
+from open_r1.method.candidates import encode_as_text, external_candidates, policy_candidates
+from open_r1.rewards.tags import format_reply, parse_reply
 from open_r1.schema import POLICY, Reply, Score
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",

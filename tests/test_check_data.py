@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from open_r1.check_data import answer_kind, main
+from open_r1.cli.check_data import answer_kind, main
 
 ENTRY = Path(__file__).resolve().parents[1] / "src" / "open_r1" / "check_data.py"
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "real_samples"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from open_r1 import stopping
-from open_r1.checkpoints import ASIDE, last_checkpoint
 from open_r1.schema import UserError
-from open_r1.stopping import StopCallback
+from open_r1.training import stopping
+from open_r1.training.checkpoints import ASIDE, last_checkpoint
+from open_r1.training.stopping import StopCallback
 from test_trainer import Teacher, by_length, make_trainer, same, weights
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 1, "max_steps": 6}

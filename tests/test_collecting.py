@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from open_r1 import generate
-from open_r1 import store as store_entry
+from open_r1.cli import store as store_entry
 from open_r1.external import open_store
-from open_r1.external.exchange import export_parquet, import_parquet
-from open_r1.external.store import Prompt, Question
-from open_r1.inventory import describe, holdings
+from open_r1.external.store.inventory import describe, holdings
+from open_r1.external.store.parquet import export_parquet, import_parquet
+from open_r1.external.store.replies import Prompt, Question
 from open_r1.schema import Reply, UserError
 from shopping import buy, kill_once, seller, told
 

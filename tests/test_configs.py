@@ -9,12 +9,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_r1.batch import TRL_DEFAULTS, check_batch
-from open_r1.checks import check_recipe, with_defaults
 from open_r1.configs import EKIPLConfig, load_config
-from open_r1.recipe import field_types, merge_recipe
+from open_r1.recipe.merge import field_types, merge_recipe
+from open_r1.recipe.rules import check_recipe, with_defaults
+from open_r1.recipe.settings import Settings
+from open_r1.recipe.step import TRL_DEFAULTS, check_batch
 from open_r1.schema import UserError
-from open_r1.settings import Settings
 
 ONE: dict[str, Any] = {"name": "one", "accuracy": 0.5}
 HOSTED: dict[str, Any] = {"name": "one", "provider": "litellm", "model": "gpt-4o"}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from open_r1.decoding import ATTENTION, attention, grouped_decoding
-from open_r1.utils.loading import load_policy
+from open_r1.policy.decoding import ATTENTION, attention, grouped_decoding
+from open_r1.policy.loading import load_policy
 
 
 @pytest.mark.parametrize("queries", [1, 3])

@@ -15,8 +15,8 @@ import huggingface_hub
 import pytest
 from PIL import Image
 
-from open_r1.download import main
-from open_r1.rows import load_rows
+from open_r1.cli.download import main
+from open_r1.data.rows import load_rows
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
 from open_r1.utils import unpack as unpack_module

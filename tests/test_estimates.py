@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_r1.estimates import pass_at_k, powers_of_two, standard_error
+from open_r1.evaluation.pass_at_k import pass_at_k, powers_of_two, standard_error
 
 
 @given(st.integers(1, 8).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))

@@ -6,12 +6,13 @@ from contextlib import nullcontext
 
 import torch
 
-from open_r1 import decoding, evaluation
-from open_r1.evaluation import Sampling, evaluate_set, generate_replies
-from open_r1.rows import load_rows
+from open_r1.data.rows import load_rows
+from open_r1.evaluation import policy_replies as evaluation
+from open_r1.evaluation.policy_replies import Sampling, evaluate_set, generate_replies
+from open_r1.policy import decoding
+from open_r1.policy.loading import load_policy
 from open_r1.schema import Score
 from open_r1.tasks import get_task
-from open_r1.utils.loading import load_policy
 
 TASK = get_task("clevr_math")
 SHORT = Sampling(temperature=1.0, max_completion_length=6, batch_size=3)

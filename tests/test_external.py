@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from open_r1.external import ExternalPool, Provider, Request, ScriptedProvider, gather
+from open_r1.external import ExternalPool, Provider, Request, ScriptedProvider
+from open_r1.external import pool as gather
 from open_r1.schema import Failure, Reply, Row, UserError
 
 ROWS = [Row(f"r{i}", "clevr_math", (), "How many?", str(i)) for i in range(3)]

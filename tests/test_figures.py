@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
-from open_r1.figures import COLOURS, HATCHES, STYLES, draw_run, smooth
+from open_r1.report.figures import COLOURS, HATCHES, STYLES, draw_run, smooth
 from open_r1.schema import UserError
 
 NAMES = ["reward.png", "external_share.png", "dead_groups.png", "accuracy.png"]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from open_r1 import gallery
-from open_r1.gallery_data import choose, data_url, describe_pool, read_curves, read_pools
+from open_r1.report import gallery
+from open_r1.report.gallery_data import choose, data_url, describe_pool, read_curves, read_pools
 
 EVIL = "</script><script>document.title='hacked'</script><!-- \u2028 @SCRIPT@ <answer>3</answer>"
 

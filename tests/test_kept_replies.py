@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from open_r1 import kept_replies, run_evaluation
-from open_r1.evaluation import Sampling
-from open_r1.rows import load_rows
+from open_r1.data.rows import load_rows
+from open_r1.evaluation import known_replies as kept_replies
+from open_r1.evaluation import run as run_evaluation
+from open_r1.evaluation.policy_replies import Sampling
 from open_r1.tasks import get_task
 
 TASK = get_task("clevr_math")

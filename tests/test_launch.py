@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from open_r1 import launch, preflight
+from open_r1 import launch
 from open_r1.external import open_store
-from open_r1.external.store import Prompt, Question
-from open_r1.recipe import merge_recipe
+from open_r1.external.store.replies import Prompt, Question
+from open_r1.preflight import missing as preflight
+from open_r1.recipe.merge import merge_recipe
 from open_r1.schema import Reply, UserError
 
 ROOT = Path(__file__).resolve().parents[1]

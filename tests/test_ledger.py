@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_r1.external.database import Database
-from open_r1.external.ledger import NANO, Account, Ledger
+from open_r1.external.store.database import Database
+from open_r1.external.store.ledger import NANO, Account, Ledger
 from open_r1.schema import UserError
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_r1.external.breaker import LONGEST_S, Breaker
-from open_r1.external.limiter import Limiter, TokenBucket
+from open_r1.external.hosted.breaker import LONGEST_S, Breaker
+from open_r1.external.hosted.limiter import Limiter, TokenBucket
 
 
 class Clock:

@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from fault_server import FAULTS, REPLY, FaultServer
-from open_r1.external import litellm_provider
-from open_r1.external.breaker import Breaker
-from open_r1.external.gather import ExternalPool
-from open_r1.external.litellm_provider import LiteLLMProvider
+from open_r1.external.hosted import hosted_provider as litellm_provider
+from open_r1.external.hosted.breaker import Breaker
+from open_r1.external.hosted.hosted_provider import LiteLLMProvider
+from open_r1.external.pool import ExternalPool
 from open_r1.external.provider import Request
+from open_r1.recipe.settings import ExternalModelConfig
 from open_r1.schema import Failure, Reply, Row
-from open_r1.settings import ExternalModelConfig
 
 KEY = "test-key-1234567890abcdef"
 REASONS = {"timeout", "rate_limit", "server", "refused", "connection", "bad_reply", "resting"}

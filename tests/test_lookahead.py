@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trl.trainer.utils import RepeatSampler
 
-from open_r1.external.lookahead import LookAhead
+from open_r1.training.lookahead import LookAhead
 
 
 class Given:

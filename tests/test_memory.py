@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from open_r1.memory import (
+from open_r1.preflight.memory import (  # fmt: skip
     AUTOCAST,
     DEEPSPEED,
     FLOAT32,
@@ -20,10 +20,10 @@ from open_r1.memory import (
     layer_bytes,
     training_memory,
     update_peak,
-)  # fmt: skip
-from open_r1.recipe import recipe_names
+)
+from open_r1.preflight.shape import SHAPES, read_shape
+from open_r1.recipe.merge import recipe_names
 from open_r1.schema import UserError
-from open_r1.shape import SHAPES, read_shape
 
 ROOT = Path(__file__).resolve().parents[1]
 LOAD = Load(rows=2, generated=16, pictures=1, patches=2448, text_tokens=200, completion_tokens=512)

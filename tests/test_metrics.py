@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from open_r1.metrics import TokenMeans, step_metrics
 from open_r1.schema import Candidate, Score
+from open_r1.training.metrics import TokenMeans, step_metrics
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "METRICS.md"
 

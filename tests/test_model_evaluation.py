@@ -5,7 +5,7 @@ import json
 import pytest
 
 from open_r1 import evaluate
-from open_r1.model_evaluation import read_lines, summarise
+from open_r1.evaluation.model import read_lines, summarise
 
 TEACHER = "external_models=[{{name: t, provider: scripted, accuracy: {}, fail_rate: {}}}]"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from open_r1 import plan
-from open_r1.batch import cut_step
-from open_r1.checks import check_recipe, with_defaults
-from open_r1.fit import accelerate_config, fewest_gpus, fits, need_of, refusal, remedy
-from open_r1.memory import GIB
-from open_r1.recipe import merge_recipe
+from open_r1.cli import plan
+from open_r1.preflight.fit import accelerate_config, fewest_gpus, fits, need_of, refusal, remedy
+from open_r1.preflight.memory import GIB
+from open_r1.recipe.merge import merge_recipe
+from open_r1.recipe.rules import check_recipe, with_defaults
+from open_r1.recipe.step import cut_step
 from open_r1.schema import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

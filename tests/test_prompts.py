@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from open_r1.prompts import messages, prompt_text, to_dataset
+from open_r1.data.prompts import messages, prompt_text, to_dataset
 from open_r1.schema import Row
 from open_r1.tasks import TASKS
 

@@ -6,13 +6,13 @@ import re
 import pytest
 
 from fault_server import FaultServer
-from open_r1.checks import check_recipe
 from open_r1.external.build import build_providers
-from open_r1.external.prices import image_tokens, price, price_table, prompt_tokens
-from open_r1.external.ready import lacking
-from open_r1.recipe import RECIPES, merge_recipe, recipe_names
+from open_r1.external.hosted.prices import image_tokens, price, price_table, prompt_tokens
+from open_r1.external.hosted.ready import lacking
+from open_r1.recipe.merge import RECIPES, merge_recipe, recipe_names
+from open_r1.recipe.rules import check_recipe
+from open_r1.recipe.settings import ExternalModelConfig
 from open_r1.schema import UserError
-from open_r1.settings import ExternalModelConfig
 
 FREE = {"usd_per_million_in": 0, "usd_per_million_out": 0}
 

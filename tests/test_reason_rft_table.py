@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from open_r1.replies import parse_reply
-from open_r1.rewards import grade_math, grade_spatial
-from open_r1.rewards_spatial import _FUNCTION
+from open_r1.rewards.math_answer import grade_math, grade_spatial
+from open_r1.rewards.spatial_answer import _FUNCTION
+from open_r1.rewards.tags import parse_reply
 
 CASES = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "reason_rft_scores.json"
 

@@ -5,9 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from open_r1.batch import check_batch
-from open_r1.checks import check_recipe, with_defaults
-from open_r1.recipe import (
+from open_r1.recipe.merge import (
     RECIPES,
     apply_overrides,
     class_types,
@@ -17,8 +15,10 @@ from open_r1.recipe import (
     read_yaml,
     recipe_names,
 )
+from open_r1.recipe.rules import check_recipe, with_defaults
+from open_r1.recipe.settings import MODELS
+from open_r1.recipe.step import check_batch
 from open_r1.schema import UserError
-from open_r1.settings import MODELS
 from open_r1.synthetic import clevr_math, geomath
 from open_r1.tasks import TASKS
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_r1.replies import ParsedReply, format_reply, graded_text, parse_reply
+from open_r1.rewards.tags import ParsedReply, format_reply, graded_text, parse_reply
 
 GOOD = "<think>3 + 2</think>\n<answer> 5 </answer>"
 

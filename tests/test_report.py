@@ -7,10 +7,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from open_r1 import report
-from open_r1.figures_report import draw_samples
-from open_r1.published import COLUMNS, METHODS, QWEN2_VL
-from open_r1.report_data import curve_points, passing_share, read_runs, table
+from open_r1.cli import report
+from open_r1.report.paper_figures import draw_samples
+from open_r1.report.published import COLUMNS, METHODS, QWEN2_VL
+from open_r1.report.table import curve_points, passing_share, read_runs, table
 from open_r1.schema import UserError
 
 SETS = {"clevr_math": ("id", "ood"), "trance": ("id", "ood", "ood_left", "ood_right"), "geomath": ("id", "ood")}

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_r1.replies import format_reply
-from open_r1.rewards import grade_math, grade_spatial
-from open_r1.rewards_spatial import _credit, _partial
+from open_r1.rewards.math_answer import grade_math, grade_spatial
+from open_r1.rewards.spatial_answer import _credit, _partial
+from open_r1.rewards.tags import format_reply
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
 

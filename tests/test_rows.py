@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from open_r1 import rows as rows_module
-from open_r1.rows import load_rows, read_rows
+from open_r1.data import rows as rows_module
+from open_r1.data.rows import load_rows, read_rows
 from open_r1.schema import Row, UserError
 from open_r1.tasks import TASKS, get_task
 

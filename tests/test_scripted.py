@@ -24,8 +24,8 @@ from open_r1.external.scripted import (
     wrong_answer,
     wrong_answers,
 )
-from open_r1.replies import parse_reply
-from open_r1.rewards import grade_math, grade_spatial
+from open_r1.rewards.math_answer import grade_math, grade_spatial
+from open_r1.rewards.tags import parse_reply
 from open_r1.schema import Failure, Reply, Row
 
 COUNTING = Row(

@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from open_r1.advantages import BASELINES, baseline_advantages, group_advantages, is_dead
-from open_r1.selection import SELECTIONS, max_variance, pad, ranking, tied_at_cut, top_g
+from open_r1.method.advantages import BASELINES, baseline_advantages, group_advantages, is_dead
+from open_r1.method.selection import SELECTIONS, max_variance, pad, ranking, tied_at_cut, top_g
 
 NAN = float("nan")
 POOL = st.lists(st.tuples(st.sampled_from([0.0, 0.25, 1.0, 1.5, 2.0]), st.booleans()), min_size=1, max_size=24)

@@ -7,10 +7,10 @@ import torch
 from PIL import Image
 from trl.trainer.utils import add_fused_lm_head
 
-from open_r1.generation_sharing import share_prefill
-from open_r1.prefix_sharing import prompts_of_width, share_prefix
-from open_r1.utils.loading import load_policy
-from open_r1.vision_sharing import distinct_images, preprocess_once, share_vision, shareable_backbone
+from open_r1.policy.loading import load_policy
+from open_r1.policy.prefill_sharing import share_prefill
+from open_r1.policy.prefix_sharing import prompts_of_width, share_prefix
+from open_r1.policy.vision_sharing import distinct_images, preprocess_once, share_vision, shareable_backbone
 from test_trainer import by_length, make_trainer, train, weights
 
 TOKENS, G = 6, 3  # completion tokens, completions per prompt

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
-from open_r1 import slurm
+from open_r1.cli import slurm
+from open_r1.cli.slurm import Node
 from open_r1.schema import UserError
-from open_r1.slurm import Node
 
 NODES = [Node("n1", "10.0.0.1"), Node("n2", "10.0.0.2"), Node("n3", "10.0.0.3")]
 

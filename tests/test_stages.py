@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 from open_r1.configs import EKIPLConfig
+from open_r1.data.prompts import to_dataset
+from open_r1.data.rows import load_rows
 from open_r1.grpo import run
-from open_r1.prompts import to_dataset
-from open_r1.recipe import merge_recipe
-from open_r1.rows import load_rows
+from open_r1.policy.loading import load_policy
+from open_r1.recipe.merge import merge_recipe
 from open_r1.schema import UserError
-from open_r1.sft import build_sft
-from open_r1.stages import plan
 from open_r1.tasks import get_task
-from open_r1.utils.loading import load_policy
+from open_r1.training.stages import plan
+from open_r1.training.supervised import build_sft
 
 TASK = get_task("clevr_math")
 SHORT = [

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_r1.external import database as database_module
-from open_r1.external.database import Database
 from open_r1.external.provider import Request
-from open_r1.external.store import Prompt, Question, Store, question
+from open_r1.external.store import database as database_module
+from open_r1.external.store.database import Database
+from open_r1.external.store.replies import Prompt, Question, Store, question
 from open_r1.schema import Reply, Row, UserError
 
 PROMPT = Prompt("clevr_math", "reasoning", " Think first.")

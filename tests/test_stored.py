@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from open_r1.external import ExternalPool, Request, ScriptedProvider, StoredProvider, keep_replies, open_store
-from open_r1.external.database import Database
-from open_r1.external.ledger import Account, Ledger
-from open_r1.external.store import Prompt, Store
-from open_r1.external.stored import cost_usd, upper_bound_usd
+from open_r1.external.store.database import Database
+from open_r1.external.store.ledger import Account, Ledger
+from open_r1.external.store.replies import Prompt, Store
+from open_r1.external.store.stored_provider import cost_usd, upper_bound_usd
 from open_r1.schema import Failure, Reply, Row, UserError
 
 PROMPT = Prompt("clevr_math", "reasoning", " Think first.")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from open_r1.checks import check_recipe
-from open_r1.recipe import merge_recipe, parse_overrides
+from open_r1.recipe.merge import merge_recipe, parse_overrides
+from open_r1.recipe.rules import check_recipe
 from open_r1.schema import UserError
 from open_r1.utils.markdown import verdict
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from open_r1.evaluation.results import SetResult, pool, with_pooled_ood
+from open_r1.report.run_folder import print_table, read_metrics, write_summary
 from open_r1.schema import Score, UserError
-from open_r1.summary import SetResult, pool, print_table, read_metrics, with_pooled_ood, write_summary
 from open_r1.utils.provenance import git_commit, hardware, peak_rss_mib, write_json
 
 SUMMARY_KEYS = {

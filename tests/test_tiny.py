@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
+from open_r1.policy.tiny import SPECIAL, TAGS, build_model, build_processor
 from open_r1.tasks import get_task
-from open_r1.utils.tiny import SPECIAL, TAGS, build_model, build_processor
 
 TASK = get_task("clevr_math")
 PROCESSOR = build_processor(["rest; large red metal cube 1; small blue rubber sphere 2"] * 5, TASK)

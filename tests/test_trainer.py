@@ -9,20 +9,20 @@ import pytest
 import torch
 from trl import GRPOConfig, GRPOTrainer
 
-from open_r1.asking import ASKING, Asking, Teachers
+from open_r1.data.prompts import to_dataset
+from open_r1.data.rows import load_rows
 from open_r1.external import ExternalPool, StoredProvider, open_store
 from open_r1.external.provider import Request
-from open_r1.external.store import Prompt
-from open_r1.groups import Generated, Groups
-from open_r1.metrics import JsonLinesCallback
-from open_r1.prompts import to_dataset
-from open_r1.replies import format_reply
-from open_r1.rows import load_rows
+from open_r1.external.store.replies import Prompt
+from open_r1.method.groups import Generated, Groups
+from open_r1.method.weights import Weighting, luffy_weights
+from open_r1.policy.loading import load_policy
+from open_r1.rewards.tags import format_reply
 from open_r1.schema import Candidate, Failure, Reply, Row, Score, UserError
 from open_r1.tasks import get_task
-from open_r1.trainer import EKIPLTrainer, reward_functions
-from open_r1.utils.loading import load_policy
-from open_r1.weights import Weighting, luffy_weights
+from open_r1.training.metrics import JsonLinesCallback
+from open_r1.training.teachers import ASKING, Asking, Teachers
+from open_r1.training.trainer import EKIPLTrainer, reward_functions
 
 TASK = get_task("clevr_math")
 IMAGE_PAD, IM_END = "<|image_pad|>", "<|im_end|>"

@@ -8,7 +8,7 @@ from transformers import Trainer
 from trl import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
-from open_r1.groups import Generated
+from open_r1.method.groups import Generated
 
 
 def source(name: str) -> str:

@@ -10,9 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_r1.schema import POLICY, Candidate, Failure, Reply, Score, UserError
-from open_r1.weighting import count_unweighted, has_weight, weigh
-from open_r1.weights import (
+from open_r1.method.weighting import count_unweighted, has_weight, weigh
+from open_r1.method.weights import (
     Weighting,
     effective_share,
     log_weights,
@@ -21,6 +20,7 @@ from open_r1.weights import (
     self_normalised,
     total_variation,
 )
+from open_r1.schema import POLICY, Candidate, Failure, Reply, Score, UserError
 
 SEQUENCES = torch.tensor(list(itertools.product(range(5), repeat=3)))  # (125, 3)
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
-from open_r1.batch import cut_step
-from open_r1.checks import PASS_RATE, check_recipe
-from open_r1.recipe import check_keys, read_yaml
+from open_r1.method.weights import Weighting
+from open_r1.recipe.merge import check_keys, read_yaml
+from open_r1.recipe.rules import PASS_RATE, check_recipe
+from open_r1.recipe.settings import Settings
+from open_r1.recipe.step import cut_step
 from open_r1.schema import UserError
-from open_r1.settings import Settings
 from open_r1.tasks import get_task
-from open_r1.weights import Weighting
 
 
 @dataclass

@@ -136,7 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, 2 for what the user can put right."""
     words = sys.argv[1:] if arguments is None else arguments
     if not any(word.split("=")[0] == "--replies" for word in words):
-        from open_r1.model_evaluation import main as ask_a_model  # it takes longer to import than grading takes
+        from open_r1.evaluation.model import main as ask_a_model  # it takes longer to import than grading takes
 
         return ask_a_model(words)
     options = _parser().parse_args(words)

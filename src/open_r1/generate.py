@@ -19,19 +19,19 @@ if __package__ in (None, ""):  # run as a script: import open_r1 from here, and 
 
 from tqdm import tqdm
 
-from open_r1.batch import TRL_DEFAULTS
-from open_r1.checks import check_recipe
+from open_r1.data.prepare import prepare_rows
+from open_r1.data.prompts import PromptKind, messages
 from open_r1.external import Provider, Request, StoredProvider, keep_replies
 from open_r1.external.build import build_providers
-from open_r1.external.collecting import Tally, collect, estimate, left_over
-from open_r1.external.store import Prompt
-from open_r1.external.stored import DEFAULT_STORE, upper_bound_usd
-from open_r1.inventory import describe
-from open_r1.prepare import prepare_rows
-from open_r1.prompts import PromptKind, messages
-from open_r1.recipe import merge_recipe, parse_overrides
+from open_r1.external.store.collecting import Tally, collect, estimate, left_over
+from open_r1.external.store.inventory import describe
+from open_r1.external.store.replies import Prompt
+from open_r1.external.store.stored_provider import DEFAULT_STORE, upper_bound_usd
+from open_r1.recipe.merge import merge_recipe, parse_overrides
+from open_r1.recipe.rules import check_recipe
+from open_r1.recipe.settings import Settings
+from open_r1.recipe.step import TRL_DEFAULTS
 from open_r1.schema import Row, UserError
-from open_r1.settings import Settings
 from open_r1.tasks import get_task
 from open_r1.utils.names import unknown_name
 

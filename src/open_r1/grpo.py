@@ -18,28 +18,29 @@ from typing import Any, cast
 from accelerate import PartialState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from open_r1.asking import Asking, Teachers
-from open_r1.candidate_log import CandidateLog
 from open_r1.configs import EKIPLConfig, load_config
-from open_r1.evaluation import CurveCallback
+from open_r1.data.prepare import prepare_rows
+from open_r1.data.prompts import PromptKind, to_dataset
+from open_r1.evaluation.policy_replies import CurveCallback
+from open_r1.evaluation.run import Evaluate, Seconds, evaluate_once, evaluate_path, evaluate_policy, grader
 from open_r1.external import ExternalPool, keep_replies
 from open_r1.external.build import build_providers
-from open_r1.external.store import Prompt
-from open_r1.figures import draw_run
-from open_r1.metrics import JsonLinesCallback, ProgressBar
-from open_r1.prepare import prepare_rows
-from open_r1.prompts import PromptKind, to_dataset
-from open_r1.recipe import untrained
-from open_r1.restart import Seconds, evaluate_once, room_on, train_to_the_end
-from open_r1.run_evaluation import Evaluate, evaluate_path, evaluate_policy, grader
+from open_r1.external.store.replies import Prompt
+from open_r1.policy.loading import load_policy
+from open_r1.recipe.merge import untrained
+from open_r1.report.figures import draw_run
+from open_r1.report.run_folder import print_table, read_metrics, write_summary
 from open_r1.schema import Row, UserError
-from open_r1.sft import build_sft, lora_config, make_base, read_recipe
-from open_r1.stages import Stage, plan
-from open_r1.stopping import Stopped
-from open_r1.summary import print_table, read_metrics, write_summary
 from open_r1.tasks import Task, get_task
-from open_r1.trainer import EKIPLTrainer, reward_functions
-from open_r1.utils.loading import load_policy
+from open_r1.training.base_policy import make_base, read_recipe
+from open_r1.training.candidate_log import CandidateLog
+from open_r1.training.metrics import JsonLinesCallback, ProgressBar
+from open_r1.training.restart import room_on, train_to_the_end
+from open_r1.training.stages import Stage, plan
+from open_r1.training.stopping import Stopped
+from open_r1.training.supervised import build_sft, lora_config
+from open_r1.training.teachers import Asking, Teachers
+from open_r1.training.trainer import EKIPLTrainer, reward_functions
 from open_r1.utils.processes import hold
 from open_r1.utils.provenance import weights_digest
 

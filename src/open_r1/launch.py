@@ -22,12 +22,12 @@ if __package__ in (None, ""):  # run as a script: import open_r1 from here, and 
 
 import yaml
 
-from open_r1.batch import check_batch, cut_step
-from open_r1.checks import check_recipe, with_defaults
-from open_r1.fit import accelerate_config
-from open_r1.nodes import machine_options, wait_for_recipe, write_recipe
-from open_r1.preflight import gpus, missing
-from open_r1.recipe import RECIPES, merge_recipe, parse_overrides, read_yaml
+from open_r1.preflight.fit import accelerate_config
+from open_r1.preflight.missing import gpus, missing
+from open_r1.preflight.nodes import machine_options, wait_for_recipe, write_recipe
+from open_r1.recipe.merge import RECIPES, merge_recipe, parse_overrides, read_yaml
+from open_r1.recipe.rules import check_recipe, with_defaults
+from open_r1.recipe.step import check_batch, cut_step
 from open_r1.schema import UserError
 
 ENTRY = Path(__file__).with_name("grpo.py")

@@ -76,6 +76,9 @@ class Failure:
     message: str
 
 
+Answers = dict[str, list[Reply] | Failure]  # one prompt's answers by external model
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One reply in a prompt's pool, tokenised by the policy's tokenizer and scored.

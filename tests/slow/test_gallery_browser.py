@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from PIL import Image
 
-from open_r1 import gallery
+from open_r1.report import gallery
 from test_gallery import EVIL, candidate, line, pool_of, write
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)

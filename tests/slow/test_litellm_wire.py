@@ -9,9 +9,9 @@ import warnings
 import pytest
 
 from fault_server import REPLY, FaultServer
-from open_r1.external.litellm_provider import LiteLLMProvider
-from open_r1.external.prices import price_table
-from open_r1.external.wire_litellm import import_litellm, rejoin, supported
+from open_r1.external.hosted.hosted_provider import LiteLLMProvider
+from open_r1.external.hosted.litellm_wire import import_litellm, rejoin, supported
+from open_r1.external.hosted.prices import price_table
 from open_r1.schema import Failure
 from test_litellm_provider import KEY, ask, key, model, picture, request  # noqa: F401 (a fixture)
 

@@ -16,12 +16,12 @@ import pytest
 import yaml
 from servers import ROOT, VLLM_SITE, environment, free_port, running
 
-from open_r1.external.litellm_provider import LiteLLMProvider
-from open_r1.external.ready import lacking
-from open_r1.prompts import messages
-from open_r1.rows import load_rows
+from open_r1.data.prompts import messages
+from open_r1.data.rows import load_rows
+from open_r1.external.hosted.hosted_provider import LiteLLMProvider
+from open_r1.external.hosted.ready import lacking
+from open_r1.recipe.settings import ExternalModelConfig
 from open_r1.schema import Failure
-from open_r1.settings import ExternalModelConfig
 from open_r1.tasks import get_task
 from test_litellm_provider import KEY, ask, key, picture, request, score  # noqa: F401 (a fixture)
 

@@ -16,8 +16,8 @@ from accelerate.utils import gather_object
 from transformers import LogitsProcessor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from open_r1.asking import Asking
 from open_r1.schema import Failure
+from open_r1.training.teachers import Asking
 from test_trainer import Teacher, by_length, make_trainer
 
 GROUP = 4

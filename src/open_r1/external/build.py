@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
-from open_r1.external.litellm_provider import LiteLLMProvider
+from open_r1.external.hosted.hosted_provider import LiteLLMProvider
+from open_r1.external.hosted.ready import lacking
 from open_r1.external.provider import Provider
-from open_r1.external.ready import lacking
 from open_r1.external.scripted import ScriptedProvider
+from open_r1.recipe.settings import ExternalModelConfig
 from open_r1.schema import UserError
-from open_r1.settings import ExternalModelConfig
 
 
 def build_providers(

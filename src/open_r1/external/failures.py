@@ -3,9 +3,7 @@
 import logging
 from collections.abc import Sequence
 
-from open_r1.schema import Failure, Reply, UserError
-
-Answers = dict[str, list[Reply] | Failure]  # one prompt's answers by external model
+from open_r1.schema import Answers, Failure, Reply, UserError
 
 WARN_EVERY = 50  # failures of one model between two warnings
 

@@ -12,6 +12,8 @@ from PIL.Image import Image
 
 from open_r1.schema import Failure, Reply, Row
 
+LogProbs = tuple[float, ...]
+
 
 @dataclass(frozen=True)
 class Request:

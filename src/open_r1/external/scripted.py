@@ -20,8 +20,8 @@ from statistics import NormalDist
 from typing import Any
 
 from open_r1.external.provider import Request
-from open_r1.replies import format_reply
-from open_r1.rewards_spatial import Function, parse_functions
+from open_r1.rewards.spatial_answer import Function, parse_functions
+from open_r1.rewards.tags import format_reply
 from open_r1.schema import Failure, Reply, Row
 from open_r1.tasks.trance import TRANCE
 

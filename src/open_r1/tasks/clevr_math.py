@@ -1,6 +1,6 @@
 """Visual counting: CLEVR-Math in domain, Super-CLEVR's vehicles out of domain."""
 
-from open_r1.rewards import MATH_SETTINGS, grade_math
+from open_r1.rewards.math_answer import MATH_SETTINGS, grade_math
 from open_r1.tasks.task import Task
 
 CLEVR_MATH = Task(

@@ -1,6 +1,6 @@
 """Structure perception: GeoMath in domain, Geometry3K's lettered figures out of domain."""
 
-from open_r1.rewards import MATH_SETTINGS, grade_math
+from open_r1.rewards.math_answer import MATH_SETTINGS, grade_math
 from open_r1.tasks.task import Task
 
 GEOMATH = Task(

@@ -1,0 +1,124 @@
+"""Who answers in an evaluation: the policy by transformers (hf) or vLLM, or any external model (api).
+
+A back end is a function that takes the questions still open and yields (question, reply) pairs in any order, as they
+come; a reply of None is a request that failed. Prompts are those of training (prompts.py).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tqdm import tqdm
+
+from open_r1.data.prompts import PromptKind, messages
+from open_r1.external.pool import ExternalPool
+from open_r1.external.provider import Provider, Request
+from open_r1.schema import Failure, Reply, Row, UserError
+from open_r1.tasks import Task
+
+if TYPE_CHECKING:
+    from open_r1.evaluation.policy_replies import Sampling
+
+AT_ONCE = 64  # rows that an external model is asked about before their replies are written
+
+
+class Question(NamedTuple):
+    """Sample number `sample` of the reply to a row."""
+
+    row: Row
+    sample: int
+
+
+Answer = tuple[Question, str | None]
+BackEnd = Callable[[Sequence[Question], str], Iterator[Answer]]  # (questions, label of the progress bar)
+
+
+def hf(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels: int, use_cpu: bool) -> BackEnd:
+    """The policy at `path` by transformers' batched generate."""
+    import torch
+
+    from open_r1.evaluation.policy_replies import generate_replies  # it takes ten seconds
+    from open_r1.policy.loading import load_policy
+
+    model, processor = load_policy(path, max_pixels)
+    model.to("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")
+
+    def answer(questions: Sequence[Question], label: str) -> Iterator[Answer]:
+        open_ = {row_id: list(group) for row_id, group in groupby(questions, key=lambda q: q.row.id)}
+        rows = [question.row for question in questions]
+        for row, reply in generate_replies(model, processor, rows, task, sampling, kind, label):
+            yield open_[row.id].pop(0), reply
+
+    return answer
+
+
+def vllm(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels: int) -> BackEnd:
+    """The policy at `path` by vLLM, which batches by itself."""
+    try:
+        from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]  # an extra of setup.py
+    except ImportError as error:
+        raise UserError("BACKEND=vllm: the package vllm is not installed; `uv pip install -e '.[gpu]'`") from error
+    from PIL import Image
+
+    limits: dict[str, Any] = {"limit_mm_per_prompt": {"image": task.images_per_row}, "seed": sampling.seed}
+    engine = LLM(model=path, mm_processor_kwargs={"max_pixels": max_pixels}, **limits)
+    params = SamplingParams(
+        temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
+        max_tokens=sampling.max_completion_length,
+    )  # fmt: skip
+
+    def conversation(row: Row) -> list[dict[str, Any]]:
+        (turn,) = messages(row, task, kind)
+        parts = [
+            {"type": "image_pil", "image_pil": Image.open(p["image"])} if p["type"] == "image" else p
+            for p in turn["content"]
+        ]
+        return [turn | {"content": parts}]
+
+    def answer(questions: Sequence[Question], label: str) -> Iterator[Answer]:
+        for start in tqdm(range(0, len(questions), sampling.batch_size), desc=label, unit="batch"):
+            chunk = questions[start : start + sampling.batch_size]
+            outputs = engine.chat([conversation(question.row) for question in chunk], params, use_tqdm=False)
+            yield from zip(chunk, (output.outputs[0].text for output in outputs), strict=True)
+
+    return answer
+
+
+def api(provider: Provider, task: Task, kind: PromptKind, deadline_s: float) -> BackEnd:
+    """An external model: GPT-4o, Gemini, or anything behind an OpenAI-compatible server.
+
+    Args:
+        provider: the model; asked for a row's open samples in one request.
+        task: whose prompt it gets.
+        kind: of the prompt.
+        deadline_s: for the replies to AT_ONCE rows; a row without a reply until then has failed.
+    """
+
+    def answer(questions: Sequence[Question], label: str) -> Iterator[Answer]:
+        rows = [list(group) for _, group in groupby(questions, key=lambda question: question.row.id)]
+        pool = ExternalPool([_OpenSamples(provider, {group[0].row.id: len(group) for group in rows})])
+        try:
+            for start in tqdm(range(0, len(rows), AT_ONCE), desc=label, unit="batch"):
+                chunk = rows[start : start + AT_ONCE]
+                requests = [Request(group[0].row, messages(group[0].row, task, kind)) for group in chunk]
+                for group, answers in zip(chunk, pool.ask(requests, deadline_s)().answers, strict=True):
+                    told = answers[provider.name]
+                    texts = [] if isinstance(told, Failure) else [reply.text for reply in told]
+                    yield from zip(group, [*texts, *[None] * len(group)], strict=False)
+        finally:
+            pool.close()
+
+    return answer
+
+
+class _OpenSamples:
+    """A provider that is asked for as many replies as a row has open samples; a pool would ask for its own n."""
+
+    def __init__(self, provider: Provider, open_: dict[str, int]):
+        self.provider, self.name, self.n, self.open = provider, provider.name, provider.n, open_
+        self.aclose = provider.aclose
+
+    async def ask(self, request: Request) -> list[Reply] | Failure:
+        """Ask for what is open."""
+        return await self.provider.ask(replace(request, n=self.open[request.row.id]))

@@ -1,0 +1,68 @@
+"""Replies that a policy has given already: who asks the same weights the same, with the same seed, is told the same.
+
+Every method and every start of a task begins with the same policy, and evaluates it on the same questions. Its replies
+are kept in data/evaluations under the hash of what they follow from, and graded again; deleting the folder is safe.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from open_r1.data.prompts import PromptKind, prompt_text
+from open_r1.evaluation import policy_replies as evaluation
+from open_r1.evaluation.policy_replies import Sampling
+from open_r1.policy import decoding
+from open_r1.policy import prefill_sharing as generation_sharing
+from open_r1.policy.loading import ADAPTER
+from open_r1.schema import Row
+from open_r1.tasks import Task
+from open_r1.utils.provenance import ROOT, write_json
+
+FOLDER = ROOT / "data" / "evaluations"
+ASKING = (evaluation, decoding, generation_sharing)  # a change in how a policy is asked makes its replies unknown
+LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
+
+
+def policy_digest(path: str, device: str, max_pixels: int) -> str | None:
+    """Hash a checkpoint folder's files and what computes with them; None where not all weights lie in it."""
+    folder = Path(path)
+    if not folder.is_dir() or (folder / ADAPTER).is_file():  # a hub id; an adapter, whose base lies elsewhere
+        return None
+    told = [device, str(torch.get_num_threads()), str(max_pixels), *(version(name) for name in LIBRARIES)]
+    digest = hashlib.sha256(json.dumps(told).encode())
+    code = [Path(str(module.__file__)) for module in ASKING]
+    for file in [*code, *sorted(part for part in folder.iterdir() if part.is_file())]:
+        with file.open("rb") as content:
+            digest.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def place(policy: str, rows: Sequence[Row], task: Task, kind: PromptKind, sampling: Sampling) -> Path:
+    """Where the policy's replies to these rows lie: named by the hash of policy, prompts, pictures and sampling."""
+    digest = hashlib.sha256(json.dumps([policy, asdict(sampling)]).encode())
+    for row in rows:
+        pictures = [hashlib.sha256(image.read_bytes()).hexdigest() for image in row.images]
+        digest.update(json.dumps([row.id, prompt_text(row, task, kind), pictures]).encode())
+    return FOLDER / f"{digest.hexdigest()[:32]}.json"
+
+
+def read(path: Path, rows: Sequence[Row]) -> list[tuple[Row, str]] | None:
+    """Return the rows with their replies in the order they once came in; None where they have not been kept."""
+    if not path.is_file():
+        return None
+    by_id = {row.id: row for row in rows}
+    return [(by_id[id_], reply) for id_, reply in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def keep(path: Path, replies: Iterable[tuple[Row, str]]) -> Iterator[tuple[Row, str]]:
+    """Hand the replies on as they come, and keep them when all are there."""
+    told = []
+    for row, reply in replies:
+        told.append((row.id, reply))
+        yield row, reply
+    write_json(path, told)

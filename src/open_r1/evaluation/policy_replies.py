@@ -1,0 +1,136 @@
+"""Evaluation of the policy: its replies to a test set, written as they come, graded by the task's own grader."""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+from transformers import GenerationConfig, TrainerCallback, set_seed
+
+from open_r1.data.prompts import PromptKind, messages
+from open_r1.evaluation.results import SetResult, with_pooled_ood
+from open_r1.policy.decoding import grouped_decoding
+from open_r1.policy.prefill_sharing import prefill_shared
+from open_r1.policy.vision_sharing import preprocess_once
+from open_r1.schema import Row, Score
+from open_r1.tasks import Task
+from open_r1.utils.files import take_back
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the policy is asked at evaluation; the defaults are Reason-RFT's evaluation settings."""
+
+    temperature: float = 0.1
+    top_p: float = 0.9
+    top_k: int = 50
+    max_completion_length: int = 768
+    batch_size: int = 64
+    seed: int = 0
+
+
+@torch.inference_mode()
+def generate_replies(
+    model: Any, processor: Any, rows: list[Row], task: Task, sampling: Sampling, kind: PromptKind, label: str
+) -> Iterator[tuple[Row, str]]:
+    """Yield each row with the policy's reply, batch by batch; restores the model's mode and every random state.
+
+    A batch holds prompts of similar length, so that little is padded; the order of the rows is not kept. A row that is
+    there several times (K replies) is preprocessed, encoded and prefilled once per batch.
+    """
+    config = GenerationConfig(
+        do_sample=sampling.temperature > 0,
+        temperature=sampling.temperature or None,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_new_tokens=sampling.max_completion_length,
+        eos_token_id=processor.tokenizer.eos_token_id,
+        pad_token_id=processor.tokenizer.pad_token_id,
+        suppress_tokens=[model.config.image_token_id],  # a sampled image token would mismatch the image features
+    )
+    order = sorted(rows, key=lambda row: len(row.problem))  # stable: the repeats of a row stay together
+    was_training, states = model.training, (torch.random.get_rng_state(), random.getstate())
+    model.eval()
+    set_seed(sampling.seed)
+    try:
+        for start in tqdm(range(0, len(order), sampling.batch_size), desc=label, unit="batch"):
+            batch = order[start : start + sampling.batch_size]
+            with preprocess_once(processor.image_processor):
+                inputs = processor.apply_chat_template(
+                    _conversations(batch, task, kind),
+                    add_generation_prompt=True,
+                    tokenize=True,
+                    return_dict=True,
+                    processor_kwargs={"padding": True, "padding_side": "left", "return_tensors": "pt"},
+                ).to(model.device)
+            with grouped_decoding(model), prefill_shared(model):
+                ids = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+            yield from zip(batch, processor.batch_decode(ids, skip_special_tokens=True), strict=True)
+    finally:
+        model.train(was_training)
+        torch.random.set_rng_state(states[0])
+        random.setstate(states[1])
+
+
+def _conversations(rows: list[Row], task: Task, kind: PromptKind) -> list[list[dict[str, Any]]]:
+    """The rows' messages with the pictures in place of their paths, each opened once."""
+    opened = {path: Image.open(path) for row in rows for path in row.images}
+
+    def shown(part: dict[str, Any]) -> dict[str, Any]:
+        return part | {"image": opened[part["image"]]} if part["type"] == "image" else part
+
+    return [
+        [turn | {"content": [shown(part) for part in turn["content"]]} for turn in messages(row, task, kind)]
+        for row in rows
+    ]
+
+
+def evaluate_set(replies: Iterable[tuple[Row, str]], grade: Callable[[str, str], Score], output: Path) -> SetResult:
+    """Grade and average the replies to one test set; `output` gets one JSON line per reply as it comes, with scores."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    scores = []
+    with output.open("w", encoding="utf-8") as file:
+        for row, reply in replies:
+            scores.append(grade(reply, row.answer))
+            line = {"id": row.id, "kind": row.kind, "answer": row.answer, "reply": reply}
+            file.write(json.dumps(line | asdict(scores[-1])) + "\n")
+            file.flush()
+    return SetResult.from_scores(scores)
+
+
+class CurveCallback(TrainerCallback):
+    """Evaluates the policy every `every` steps of training and appends a line to curve.jsonl (docs/METRICS.md).
+
+    The last step is left out: the run's final evaluation follows it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        every: int,
+        evaluate: Callable[[Any, str], dict[str, SetResult]],
+        prompts: Callable[[int], float],
+    ):
+        """Hold what a line is made of: `evaluate(model, label)` by test set, `prompts(step)` seen by the whole run."""
+        self.path, self.every, self.evaluate, self.prompts = path, every, evaluate, prompts
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Drop a line that a kill cut; one that is written again after a stop says the same, and counts once."""
+        if state.is_world_process_zero and self.path.is_file():
+            take_back(self.path)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        """Evaluate where the step is due; every process evaluates its share, the first one writes."""
+        step = state.global_step
+        if step % self.every or step >= state.max_steps:
+            return
+        results = with_pooled_ood(self.evaluate(model, f"step{step}"))
+        sets = {name: result.as_json() for name, result in results.items()}
+        if state.is_world_process_zero:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, "prompts": round(self.prompts(step)), "sets": sets}) + "\n")

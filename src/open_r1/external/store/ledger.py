@@ -1,0 +1,137 @@
+"""The ledger: an upper bound is reserved before a call and settled after it, so that no concurrency passes the budget.
+
+It lies in the store's file, where one transaction checks and reserves for all processes at once. An open reservation is
+also a claim: nobody else asks the same question meanwhile. Amounts are whole nano-dollars, so that sums are exact.
+
+    spent     settled calls: what they cost, up to their bound where nobody can say
+    in doubt  bounds of calls whose process died before they were settled: they may have been billed, so they count
+    open      bounds of calls under way
+
+The cap holds spent + in doubt + open at or below the budget. It is the file's, over all runs that ever used it.
+"""
+
+import math
+import os
+import uuid
+from typing import Literal, NamedTuple
+
+import psutil
+
+from open_r1.external.store.database import Database
+from open_r1.schema import UserError
+
+NANO = 10**9
+
+Refusal = Literal["claimed", "wait", "over"]
+
+
+class Account(NamedTuple):
+    """What one model has cost so far, in dollars."""
+
+    spent_usd: float  # of settled calls
+    in_doubt_usd: float  # bounds of calls that nobody settled
+    calls: int  # settled
+
+
+class Ledger:
+    """The money side of one store file, for one process."""
+
+    def __init__(self, database: Database, budget_usd: float | None = None):
+        """Count the calls of dead processes as spent; `budget_usd` None sets no cap.
+
+        Raises:
+            UserError: a budget that is no amount.
+        """
+        if budget_usd is not None and not 0 <= budget_usd < math.inf:
+            raise UserError(f"external_budget_usd is {budget_usd}; it must be 0 or more dollars; leave out for no cap")
+        self._database = database
+        self.budget = None if budget_usd is None else round(budget_usd * NANO)
+        self._owner = f"{os.getpid()}/{psutil.Process().create_time()}/{uuid.uuid4().hex}"
+        if not database.read_only:
+            self._bury()
+
+    def reserve(self, key: bytes, model: str, usd: float) -> int | Refusal:
+        """Set `usd` aside for a call about `key` and return the call's number, to be settled; or say why not.
+
+        Returns:
+            The number of the call, or "claimed": a live process is asking this already; "wait": open calls have
+            reserved what this one needs; "over": it does not fit into what is left of the budget.
+        """
+        nanos = _nanos(usd)
+        with self._database.write():
+            if claims := self._database.rows("select owner from open_calls where key = ?", (key,)):
+                if _alive(claims[0][0]):
+                    return "claimed"
+                self._bury()
+            if self.budget is not None and nanos:
+                ((spent,),) = self._database.rows("select ifnull(sum(nanos + in_doubt), 0) from spent")
+                ((open_,),) = self._database.rows("select ifnull(sum(nanos), 0) from open_calls")
+                if spent + nanos > self.budget:
+                    return "over"
+                if spent + open_ + nanos > self.budget:
+                    self._bury()
+                    return "wait"
+            insert = "insert into open_calls (key, model, nanos, owner) values (?, ?, ?, ?) returning id"
+            ((call,),) = self._database.rows(insert, (key, model, nanos, self._owner))
+            return call
+
+    def settle(self, call: int, model: str, usd: float) -> None:
+        """Close a call that cost `usd`. A cost above what was reserved is counted as it is."""
+        with self._database.write():
+            self.release(call)
+            self._count(model, nanos=_nanos(usd), calls=1)
+
+    def release(self, call: int) -> None:
+        """Close a call that was never made."""
+        with self._database.write():
+            self._database.rows("delete from open_calls where id = ?", (call,))
+
+    def accounts(self) -> dict[str, Account]:
+        """Every model's account, over all runs that used this file."""
+        rows = self._database.rows("select model, nanos, in_doubt, calls from spent order by model")
+        return {model: Account(nanos / NANO, doubt / NANO, calls) for model, nanos, doubt, calls in rows}
+
+    @property
+    def counted_usd(self) -> float:
+        """What counts against the budget for good: spent and in doubt, without open calls."""
+        return sum(account.spent_usd + account.in_doubt_usd for account in self.accounts().values())
+
+    def close(self) -> None:
+        """Count as in doubt what this process has asked and will not see answered."""
+        if not self._database.read_only:
+            with self._database.write():
+                self._doubt([self._owner])
+
+    def _bury(self) -> None:
+        """Count the open calls of processes that are gone."""
+        with self._database.write():
+            owners = [owner for (owner,) in self._database.rows("select distinct owner from open_calls")]
+            self._doubt([owner for owner in owners if owner != self._owner and not _alive(owner)])
+
+    def _doubt(self, owners: list[str]) -> None:
+        for owner in owners:
+            for model, nanos in self._database.rows(
+                "delete from open_calls where owner = ? returning model, nanos", (owner,)
+            ):
+                self._count(model, in_doubt=nanos)
+
+    def _count(self, model: str, nanos: int = 0, in_doubt: int = 0, calls: int = 0) -> None:
+        self._database.rows(
+            "insert into spent (model, nanos, in_doubt, calls) values (?, ?, ?, ?) on conflict (model) do update set"
+            " nanos = nanos + excluded.nanos, in_doubt = in_doubt + excluded.in_doubt, calls = calls + excluded.calls",
+            (model, nanos, in_doubt, calls),
+        )
+
+
+def _nanos(usd: float) -> int:
+    return math.ceil(round(usd * NANO, 3))  # up, but .07 * 1e9 is 70,000,000.00000001 and means seven cents
+
+
+def _alive(owner: str) -> bool:
+    """Whether the process that opened a call still runs; its start time tells it from a later one of that number."""
+    pid, started, _ = owner.split("/")
+    try:
+        process = psutil.Process(int(pid))
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - float(started)) < 1
+    except psutil.NoSuchProcess:
+        return False

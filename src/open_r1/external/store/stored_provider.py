@@ -1,0 +1,213 @@
+"""StoredProvider: any provider behind the store and the ledger. What was bought is never bought again.
+
+A hit costs a look-up. A miss is reserved in the ledger, asked of the wrapped provider, and settled and kept in one
+commit before it is returned. The purchase is a task of its own: cancelling the call (at a step's deadline) leaves it
+running, and the reply that was paid for is kept when it arrives. Two calls with one question share one purchase, also
+between processes.
+"""
+
+import asyncio
+import atexit
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from open_r1.external.provider import Provider, Request
+from open_r1.external.store.database import Database
+from open_r1.external.store.ledger import Ledger
+from open_r1.external.store.replies import Prompt, Question, Store, question
+from open_r1.schema import Failure, Reply, UserError
+from open_r1.utils.provenance import ROOT
+
+DEFAULT_STORE = ROOT / "data" / "replies.sqlite"
+POLL_S = 0.05  # between two looks at what another process does
+WAIT_S = 600.0  # at most, for another process to answer or for open calls to release what they reserved
+CLOSE_S = 4.0  # for paid replies that are still on their way when the run ends; below the pool's own limit
+
+# Failures after which nobody can say whether the model was billed: their bound counts as spent.
+PERHAPS_BILLED = frozenset({"timeout", "connection", "bad_reply"})
+
+
+@dataclass
+class Usage:
+    """What was asked of one provider since the last look, prefetches apart."""
+
+    asked: int = 0  # questions
+    hits: int = 0  # of them, answered from the store at once
+    bought: int = 0  # calls to the wrapped provider, prefetches included
+
+    def take(self) -> "Usage":
+        """Return the counts and start again at zero."""
+        taken = replace(self)
+        self.asked = self.hits = self.bought = 0
+        return taken
+
+
+class StoredProvider:
+    """A provider whose replies come from the store, and from `provider` where the store has none."""
+
+    def __init__(self, provider: Provider, store: Store, ledger: Ledger, prompt: Prompt):
+        """Wrap `provider`; `prompt` says what the store files its replies under.
+
+        Raises:
+            UserError: the store holds replies to another instruction (see `Store.declare`).
+        """
+        store.declare(prompt)
+        self.provider, self.store, self.ledger, self.prompt = provider, store, ledger, prompt
+        self.name, self.n = provider.name, provider.n
+        self.usage = Usage()
+        self.scores = getattr(provider, "scores", False) and not store.database.read_only
+        self.fingerprint = getattr(provider, "fingerprint", {"name": provider.name})
+        self._running: dict[bytes, asyncio.Task[list[Reply] | Failure]] = {}
+        self._broken: BaseException | None = None  # what a purchase raised that nobody waited for
+
+    async def ask(self, request: Request) -> list[Reply] | Failure:
+        """Return `request.n` replies, bought where they are missing; see `Provider.ask`."""
+        self.usage.asked += 1
+        asked = self.question(request)
+        have = self._stored(asked)[: request.n]
+        if len(have) == request.n:
+            self.usage.hits += 1
+            return have
+        return await self._purchase(asked, request)
+
+    async def prefetch(self, request: Request) -> list[Reply] | Failure:
+        """Ask ahead of time: the same, but counted as no question of the step's."""
+        asked = self.question(request)
+        have = self._stored(asked)[: request.n]
+        return have if len(have) == request.n else await self._purchase(asked, request)
+
+    async def score(self, request: Request, texts: Sequence[str]) -> list[tuple[float, ...] | None]:
+        """The provider's own answer; see `Provider`."""
+        return await cast(Any, self.provider).score(request, texts)
+
+    def stored(self, request: Request) -> list[Reply]:
+        """What the store holds of the replies that are asked for; asks nobody."""
+        return self._stored(self.question(request))[: request.n]
+
+    def question(self, request: Request) -> Question:
+        """The request's address in the store."""
+        return question(request, self.prompt, self.name, self.fingerprint)
+
+    def _stored(self, asked: Question) -> list[Reply]:
+        return self.store.replies([asked.key]).get(asked.key, [])
+
+    async def _purchase(self, asked: Question, request: Request) -> list[Reply] | Failure:
+        """Join the purchase of this question that is under way, or start one."""
+        if self._broken:
+            raise self._broken
+        if asked.key not in self._running:
+            task = asyncio.create_task(self._buy(asked, request))
+            self._running[asked.key] = task
+            task.add_done_callback(lambda _: self._ended(asked.key))
+        return await asyncio.shield(self._running[asked.key])
+
+    def _ended(self, key: bytes) -> None:
+        task = self._running.pop(key)
+        if not task.cancelled() and (error := task.exception()):
+            self._broken = error  # raised by the next call, should nobody wait for this one any more
+
+    async def _buy(self, asked: Question, request: Request) -> list[Reply] | Failure:
+        """Reserve, ask for what is missing, settle and keep."""
+        have = self._stored(asked)[: request.n]
+        wanted = request.n - len(have)
+        if wanted == 0:  # another process bought them since the call looked
+            return have
+        missing = replace(request, n=wanted, first=len(have))
+        bound = upper_bound_usd(self.provider, missing)
+        call = await self._reserve(asked, bound)
+        if isinstance(call, Failure):
+            return have or call
+        if len(now := self._stored(asked)[: request.n]) > len(have):  # another process was quicker
+            self.ledger.release(call)
+            return now
+        answer: list[Reply] | Failure | None = None
+        cost = bound  # what an exception leaves behind: it may have been billed
+        try:
+            self.usage.bought += 1
+            answer = await self.provider.ask(missing)
+            cost = cost_usd(answer, wanted, bound)
+        finally:
+            with self.store.database.write():
+                self.ledger.settle(call, self.name, cost)
+                if isinstance(answer, list):
+                    self.store.add([(asked, len(have), answer)])
+        assert answer is not None, "an exception has propagated"
+        return have + answer if isinstance(answer, list) else have or answer
+
+    async def _reserve(self, asked: Question, bound: float) -> int | Failure:
+        """Set the call's bound aside, waiting for other calls where that can help."""
+        if self.store.database.read_only:
+            return Failure(self.name, "missing", f"no reply to row '{asked.row_id}', and the store is read only")
+        give_up_at = time.monotonic() + WAIT_S
+        while time.monotonic() < give_up_at:
+            self.store.database.check_room()
+            call = self.ledger.reserve(asked.key, self.name, bound)
+            if call == "over":
+                counted = f"{self.ledger.counted_usd:.4f} $ are counted and this call may cost {bound:.4f} $"
+                return Failure(self.name, "budget", f"the budget holds no further call: {counted}")
+            if isinstance(call, int):
+                return call
+            await asyncio.sleep(POLL_S)  # "claimed" or "wait"
+        return Failure(self.name, "timeout", f"other calls kept it waiting for {WAIT_S:g} s")
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait for the replies on their way: they are paid for."""
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=timeout_s)
+
+    async def aclose(self) -> None:
+        """Give replies on their way a moment to arrive, count the rest as in doubt, close the provider."""
+        await self.drain(CLOSE_S)
+        late = list(self._running.values())
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)  # each settles its call
+        await self.provider.aclose()
+
+
+def open_store(path: str | Path, read_only: bool = False, budget_usd: float | None = None) -> tuple[Store, Ledger]:
+    """Open the file of replies and its ledger; it is closed when the process ends. Raises UserError as they do."""
+    database = Database(path, read_only)
+    atexit.register(database.close)
+    return Store(database), Ledger(database, budget_usd)
+
+
+def keep_replies(
+    providers: Sequence[Provider], prompt: Prompt, path: str = "", read_only: bool = False, budget: float | None = None
+) -> list[Provider]:
+    """Put every provider behind the store at `path`; without a path those that cost money, behind DEFAULT_STORE.
+
+    Raises:
+        UserError: the store cannot be used, see `Database` and `Store.declare`, or the budget is no amount.
+    """
+    kept = [provider for provider in providers if path or hasattr(provider, "upper_bound_usd")]
+    if not kept:
+        return list(providers)
+    store, ledger = open_store(path or DEFAULT_STORE, read_only, budget)
+    return [StoredProvider(p, store, ledger, prompt) if p in kept else p for p in providers]
+
+
+def upper_bound_usd(provider: Provider, request: Request) -> float:
+    """The most that one call can cost, in dollars; a provider that names no bound is free of charge.
+
+    Raises:
+        UserError: the provider has prices but none for its model.
+    """
+    bound = cast(Any, provider).upper_bound_usd(request) if hasattr(provider, "upper_bound_usd") else 0.0
+    if bound is None:
+        raise UserError(
+            f"external model '{provider.name}' has no price, so that no budget can hold; give its price in the recipe,"
+            " 0 where it is free"
+        )
+    return bound
+
+
+def cost_usd(answer: list[Reply] | Failure, wanted: int, bound: float) -> float:
+    """What a call cost; a reply that did not come, or came without its price, counts its share of the bound."""
+    if isinstance(answer, Failure):
+        return bound if answer.reason in PERHAPS_BILLED else 0.0
+    known = [reply.cost_usd for reply in answer if reply.cost_usd is not None]
+    return sum(known) + bound * max(0, wanted - len(known)) / wanted

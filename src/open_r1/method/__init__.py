@@ -1,0 +1,1 @@
+"""The paper in pure functions: candidates, selection, advantages, groups, importance weights."""

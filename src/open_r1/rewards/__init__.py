@@ -1,0 +1,1 @@
+"""The graders: tags, then mathematics or spatial functions."""

@@ -1,0 +1,1 @@
+"""The loop: EKIPLTrainer on TRL, teachers asked in time, checkpoints, stops, metrics."""

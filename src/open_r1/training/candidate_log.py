@@ -1,0 +1,108 @@
+"""candidates.jsonl: what stood in the pools of chosen steps and what became of it, one line per prompt.
+
+A line holds the prompt (id, images, problem, answer) and every candidate of its pool, kept or not: enough to look at a
+run without its data set or its weights (docs/METRICS.md). wandb and tensorboard get the same as a table where the run
+reports to them; neither needs a network.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.integrations.integration_utils import TensorBoardCallback, WandbCallback
+
+from open_r1.method.selection import ranking
+from open_r1.schema import Candidate, Row
+from open_r1.utils.files import take_back
+from open_r1.utils.markdown import markdown
+
+COLUMNS = ("step", "id", "problem", "answer", "source", "text", "reward", "rank", "kept", "advantage")
+CELL_CHARACTERS = 500  # of a text in a tensorboard table, which is drawn whole
+
+
+def describe_prompt(
+    step: int, row: Row, pool: Sequence[Candidate], kept_G: Sequence[int], advantages_G: Sequence[float]
+) -> dict[str, Any]:
+    """Return one line: the prompt and its K candidates in pool order, the policy's first.
+
+    Args:
+        step: the optimiser step that trains on it, as in metrics.jsonl.
+        row: the prompt's row.
+        pool: its K candidates.
+        kept_G: indices of the G that are trained on.
+        advantages_G: their advantages in the same order; a candidate that is not kept has none (null).
+    """
+    ranks_K = ranking([c.score.reward for c in pool], [c.external for c in pool]).argsort()
+    advantage = dict(zip(kept_G, advantages_G, strict=True))
+    candidates = [
+        {
+            "source": c.source,
+            "text": c.text,
+            "reward": c.score.reward,
+            **{part: value for part, value in vars(c.score).items() if value is not None},
+            "truncated": c.truncated,
+            "rank": int(ranks_K[k]),
+            "kept": k in advantage,
+            "advantage": advantage.get(k),
+        }
+        for k, c in enumerate(pool)
+    ]
+    prompt = {"step": step, "id": row.id, "kind": row.kind, "images": [str(path) for path in row.images]}
+    return prompt | {"problem": row.problem, "answer": row.answer, "candidates": candidates}
+
+
+class CandidateLog(TrainerCallback):
+    """Writes the pools of every `every`-th step, of at most `prompts` prompts each, and hands them on as a table.
+
+    `every` 0 writes nothing. Each process writes its own prompts to a file of its own. As a callback it takes back what
+    a run wrote after the checkpoint that it goes on from.
+    """
+
+    def __init__(self, path: Path, every: int = 1, prompts: int = 8):
+        self.path, self.every, self.prompts = path, every, prompts
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the lines up to the step that training goes on from."""
+        if self.path.is_file():
+            take_back(self.path, state.global_step)
+
+    def due(self, step: int) -> bool:
+        """Whether this step is written; the first one always is."""
+        return self.every > 0 and (step - 1) % self.every == 0
+
+    def write(self, lines: Iterable[dict[str, Any]], callbacks: Sequence[Any]) -> None:
+        """Append the first `prompts` lines at once; `callbacks` are the trainer's, where the loggers are found."""
+        chosen = [line for line, _ in zip(lines, range(self.prompts), strict=False)]
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in chosen)
+        for callback in callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
+                text = markdown(COLUMNS, [[_cell(cell) for cell in row] for row in table_rows(chosen)])
+                callback.tb_writer.add_text("candidates", text, chosen[0]["step"])
+            elif isinstance(callback, WandbCallback):
+                _log_wandb(chosen)
+
+
+def table_rows(lines: Sequence[dict[str, Any]]) -> list[list[Any]]:
+    """One row per candidate, in the order of COLUMNS."""
+    return [[(line | c)[name] for name in COLUMNS] for line in lines for c in line["candidates"]]
+
+
+def _cell(value: Any) -> str:
+    """A value as a Markdown cell; a model's text is data and stays on its line."""
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text[:CELL_CHARACTERS].replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;").replace("\n", " ")
+
+
+def _log_wandb(lines: Sequence[dict[str, Any]]) -> None:
+    """Put a table with the pictures into the current step of the wandb run, if there is one."""
+    import wandb  # takes seconds, and few runs report there
+
+    if wandb.run is None:
+        return
+    heads = [f"image {i + 1}" for i in range(len(lines[0]["images"]))]  # a task's rows have equally many
+    pictures = [[wandb.Image(path) for path in line["images"]] for line in lines for _ in line["candidates"]]
+    rows: list[Any] = [[*images, *row] for images, row in zip(pictures, table_rows(lines), strict=True)]
+    wandb.log({"candidates": wandb.Table(columns=[*heads, *COLUMNS], data=rows)}, commit=False)

@@ -1,0 +1,60 @@
+"""Supervised."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from peft import LoraConfig
+from trl.trainer.sft_config import SFTConfig
+from trl.trainer.sft_trainer import SFTTrainer
+
+from open_r1.configs import EKIPLConfig
+from open_r1.data.prompts import PromptKind, to_dataset
+from open_r1.recipe.step import TRL_DEFAULTS, cut_step
+from open_r1.schema import Row
+from open_r1.tasks import Task
+from open_r1.training.checkpoints import WholeCheckpoints
+from open_r1.training.metrics import JsonLinesCallback
+
+# What the sft stage takes over from the run; everything else is TRL's default or the recipe's `sft`.
+SHARED = (
+    *("seed", "use_cpu", "bf16", "gradient_checkpointing", "dataloader_pin_memory", "disable_tqdm", "report_to"),
+    *("optim", "lr_scheduler_type", "warmup_steps", "logging_steps", "save_strategy", "save_steps", "save_total_limit"),
+)
+# The projections of the language model; the vision tower's are called otherwise and stay as they are.
+LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+def lora_config(config: EKIPLConfig) -> LoraConfig | None:
+    """Return what the recipe's `lora` describes; None where every weight is trained."""
+    if not config.lora:
+        return None
+    return LoraConfig(**({"target_modules": LORA_TARGETS, "task_type": "CAUSAL_LM"} | config.lora))
+
+
+class WholeSFTTrainer(WholeCheckpoints, SFTTrainer):
+    """TRL's SFTTrainer with checkpoints that are whole or not there."""
+
+
+def build_sft(
+    config: EKIPLConfig, task: Task, model: Any, processor: Any, rows: list[Row], folder: Path
+) -> WholeSFTTrainer:
+    """Return the trainer of the sft stage; it logs to `folder`/metrics.jsonl.
+
+    Raises UserError where reasoning is to be taught and a row has none.
+    """
+    settings: dict[str, Any] = {name: getattr(config, name) for name in SHARED}
+    # max_length None: cutting a sequence could cut a picture's tokens from their features
+    ours: dict[str, Any] = {"num_train_epochs": 1, "max_length": None, "completion_only_loss": True}
+    # as many prompts in a step as in the rl stage, one row each
+    step = {"prompts_per_step": config.prompts_per_step, "num_generations": 1, "gradient_accumulation_steps": None}
+    at_once, micro_batches = cut_step(TRL_DEFAULTS | step | config.sft, config.world_size)
+    batch: dict[str, Any] = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": micro_batches}
+    args = SFTConfig(str(folder), **(settings | ours | config.sft | batch))
+    return WholeSFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=to_dataset(rows, task, cast(PromptKind, config.prompt_kind), targets=True),
+        processing_class=processor,
+        peft_config=lora_config(config),
+        callbacks=[JsonLinesCallback(folder / "metrics.jsonl", at_once * micro_batches * config.world_size)],
+    )
