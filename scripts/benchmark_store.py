@@ -25,13 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from tqdm import tqdm
 
 from open_r1.external.store.database import Database
-from open_r1.external.store.replies import Prompt, Question, Store
+from open_r1.external.store.replies import PromptVersion, ReplyKey, Store
 from open_r1.schema import Reply
 from open_r1.utils.provenance import ROOT, figure, write_figures
 from shopping import DEADLINE_S, buy, kill_once, seller, told
 
 N, STEP_KEYS, ROUNDS = 8, 256, 30  # replies per question; questions looked up at once, and how often
-PROMPT = Prompt("clevr_math", "reasoning", " Think first.")
+PROMPT = PromptVersion("clevr_math", "reasoning", " Think first.")
 ROWS_PER_KILL = 16  # rows that a kill leaves to be bought
 
 
@@ -47,7 +47,7 @@ def fill(path: Path, replies: int) -> None:
     with tqdm(total=replies, desc="filling", unit="reply", unit_scale=True) as bar:
         for first in range(0, replies // N, 2000):
             numbers = range(first, min(first + 2000, replies // N))
-            asked = [Question(key(i), PROMPT, "gpt", "{}", f"row-{i}", "4") for i in numbers]
+            asked = [ReplyKey(key(i), PROMPT, "gpt", "{}", f"row-{i}", "4") for i in numbers]
             bar.update(store.add([(question, 0, [reply] * N) for question in asked]))
     store.database.close()
 

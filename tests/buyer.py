@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from open_r1.external import Request, StoredProvider, open_store
 from open_r1.external.store.collecting import Tally, collect
-from open_r1.external.store.replies import Prompt
+from open_r1.external.store.replies import PromptVersion
 from open_r1.schema import Failure, Reply, Row
 
-PROMPT = Prompt("clevr_math", "reasoning", " Think first.")
+PROMPT = PromptVersion("clevr_math", "reasoning", " Think first.")
 N, USD = 2, 0.01  # replies per row, dollars per reply
 
 

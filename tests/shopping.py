@@ -12,7 +12,7 @@ from pathlib import Path
 
 from buyer import PROMPT, N, requests
 from open_r1.external.store.database import Database
-from open_r1.external.store.replies import Store, question
+from open_r1.external.store.replies import Store, reply_key
 
 HERE = Path(__file__).resolve().parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{HERE.parent / 'src'}{os.pathsep}{HERE}", "OMP_NUM_THREADS": "1"}
@@ -63,6 +63,6 @@ def kill_once(port: int, store: Path, rows: int, after: int) -> tuple[set[str], 
     open_keys = {key for (key,) in database.rows("select key from open_calls")}
     kept = {asked.row_id for asked, told_ in Store(database).everything() if len(told_) == N}
     database.close()
-    keys = {question(asked, PROMPT, "seller", {"name": "seller"}).key: asked.row.id for asked in requests(rows)}
+    keys = {reply_key(asked, PROMPT, "seller", {"name": "seller"}).key: asked.row.id for asked in requests(rows)}
     in_flight = {keys[key] for key in open_keys}
     return in_flight, set(told(port)["sold"]) - kept - in_flight

@@ -17,12 +17,12 @@ from open_r1.cli import store as store_entry
 from open_r1.external import open_store
 from open_r1.external.store.inventory import describe, holdings
 from open_r1.external.store.parquet import export_parquet, import_parquet
-from open_r1.external.store.replies import Prompt, Question
+from open_r1.external.store.replies import PromptVersion, ReplyKey
 from open_r1.schema import Reply, UserError
 from shopping import buy, kill_once, seller, told
 
 ROOT = Path(__file__).resolve().parents[1]
-COUNTING = Prompt("clevr_math", "reasoning", " Think first.")
+COUNTING = PromptVersion("clevr_math", "reasoning", " Think first.")
 INSTRUCTIONS = {"reasoning": " Think first."}
 
 
@@ -75,8 +75,8 @@ def store(tmp_path):
     store.database.close()
 
 
-def asked(key: str, model: str = "gpt", answer: str = "4", prompt: Prompt = COUNTING) -> Question:
-    return Question(key.encode(), prompt, model, "{}", "row-" + key, answer)
+def asked(key: str, model: str = "gpt", answer: str = "4", prompt: PromptVersion = COUNTING) -> ReplyKey:
+    return ReplyKey(key.encode(), prompt, model, "{}", "row-" + key, answer)
 
 
 def said(*answers: int, **known) -> list[Reply]:
@@ -100,7 +100,7 @@ def test_the_inventory_counts_replies_accuracy_solved_prompts_tokens_and_dollars
 def test_what_is_exported_is_imported_elsewhere_reply_for_reply(store, tmp_path):
     opened, _ = store
     opened.add([(asked("a"), 0, [Reply("x", "length", 5, 6, 0.25, 1.5, (-0.1, -2.0)), Reply("y")])])
-    opened.add([(asked("t", prompt=Prompt("trance", "reasoning", "?")), 0, said(1))])
+    opened.add([(asked("t", prompt=PromptVersion("trance", "reasoning", "?")), 0, said(1))])
     assert export_parquet(opened, "clevr_math", tmp_path / "out" / "x.parquet") == 2
     other, _ = open_store(tmp_path / "other.sqlite")
     assert import_parquet(other, tmp_path / "out" / "x.parquet", "clevr_math", INSTRUCTIONS) == (2, 2)

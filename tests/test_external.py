@@ -7,8 +7,7 @@ import time
 
 import pytest
 
-from open_r1.external import ExternalPool, Provider, Request, ScriptedProvider
-from open_r1.external import pool as gather
+from open_r1.external import Gatherer, Provider, Request, ScriptedProvider, gather
 from open_r1.schema import Failure, Reply, Row, UserError
 
 ROWS = [Row(f"r{i}", "clevr_math", (), "How many?", str(i)) for i in range(3)]
@@ -51,7 +50,7 @@ def make_pool():
     pools = []
 
     def make(*providers, required=False):
-        pools.append(ExternalPool(providers, required))
+        pools.append(Gatherer(providers, required))
         return pools[-1]
 
     yield make
@@ -179,7 +178,7 @@ def test_a_required_model_that_fails_ends_the_run_with_name_number_and_remedy(ma
 @pytest.mark.parametrize(("names", "rule"), [(["a", "a"], "'a' is given twice"), (["policy"], "the policy's own")])
 def test_names_must_tell_the_models_apart(names, rule):
     with pytest.raises(UserError, match=rule):
-        ExternalPool([Fake(name, echo) for name in names])
+        Gatherer([Fake(name, echo) for name in names])
 
 
 def test_one_thread_serves_all_steps_and_ends_with_the_pool():
@@ -190,7 +189,7 @@ def test_one_thread_serves_all_steps_and_ends_with_the_pool():
         return echo(request)
 
     provider = Fake("a", note)
-    pool = ExternalPool([provider])
+    pool = Gatherer([provider])
     for _ in range(3):
         pool.ask(REQUESTS, deadline_s=5)()
     (thread,) = seen

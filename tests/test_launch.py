@@ -11,7 +11,7 @@ import yaml
 
 from open_r1 import launch
 from open_r1.external import open_store
-from open_r1.external.store.replies import Prompt, Question
+from open_r1.external.store.replies import PromptVersion, ReplyKey
 from open_r1.preflight import missing as preflight
 from open_r1.recipe.merge import merge_recipe
 from open_r1.schema import Reply, UserError
@@ -156,7 +156,7 @@ def test_a_store_that_cannot_serve_is_named_before_anything_starts(tmp_path):
     [line] = preflight.missing(recipe | {"store_read_only": True}, 1, [])
     assert "does not exist, and it is to be read only" in line
     store, _ = open_store(tmp_path / "store.sqlite")
-    asked = Question(b"k", Prompt("trance", "reasoning", "An older prompt."), "a", "{}", "r", "1")
+    asked = ReplyKey(b"k", PromptVersion("trance", "reasoning", "An older prompt."), "a", "{}", "r", "1")
     store.add([(asked, 0, [Reply("x")])])
     store.database.close()
     [line] = preflight.missing(recipe, 1, [])

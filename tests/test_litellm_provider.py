@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from fault_server import FAULTS, REPLY, FaultServer
+from open_r1.external.gather import Gatherer
 from open_r1.external.hosted import hosted_provider as litellm_provider
 from open_r1.external.hosted.breaker import Breaker
 from open_r1.external.hosted.hosted_provider import LiteLLMProvider
-from open_r1.external.pool import ExternalPool
 from open_r1.external.provider import Request
 from open_r1.recipe.settings import ExternalModelConfig
 from open_r1.schema import Failure, Reply, Row
@@ -148,7 +148,7 @@ def test_what_was_paid_for_is_a_reply_even_without_text(tmp_path, fault, text, f
 
 def test_a_refusal_counts_as_refused_in_the_pool(tmp_path):
     with FaultServer({"refusal": 1.0}) as server:
-        pool = ExternalPool([LiteLLMProvider(model(server), 10**6)])
+        pool = Gatherer([LiteLLMProvider(model(server), 10**6)])
         answers = pool.ask([request(picture(tmp_path))], deadline_s=10)().answers
         pool.close()
     assert answers[0]["teacher"].reason == "refused"

@@ -150,7 +150,7 @@ def test_the_price_table_needs_no_import_of_litellm():
     import subprocess
     import sys
 
-    code = "import sys, open_r1.external.ready as r; r.price_table(); print('litellm' in sys.modules)"
+    code = "import sys, open_r1.external.hosted.ready as r; r.price_table(); print('litellm' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(run.stdout.lower()) is False
 

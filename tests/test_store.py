@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from open_r1.external.provider import Request
 from open_r1.external.store import database as database_module
 from open_r1.external.store.database import Database
-from open_r1.external.store.replies import Prompt, Question, Store, question
+from open_r1.external.store.replies import PromptVersion, ReplyKey, Store, reply_key
 from open_r1.schema import Reply, Row, UserError
 
-PROMPT = Prompt("clevr_math", "reasoning", " Think first.")
+PROMPT = PromptVersion("clevr_math", "reasoning", " Think first.")
 ROOT = Path(__file__).resolve().parents[1]
 
 replies = st.builds(
@@ -40,8 +40,8 @@ def store(tmp_path):
     database.close()
 
 
-def asked(key: str, model: str = "gpt", answer: str = "4") -> Question:
-    return Question(key.encode(), PROMPT, model, "{}", "row-" + key, answer)
+def asked(key: str, model: str = "gpt", answer: str = "4") -> ReplyKey:
+    return ReplyKey(key.encode(), PROMPT, model, "{}", "row-" + key, answer)
 
 
 def request(image: Path | None = None, text: str = "How many?", row: str = "r0") -> Request:
@@ -82,24 +82,25 @@ def test_the_address_is_that_of_messages_picture_bytes_and_model(tmp_path):
     first, copy = tmp_path / "a.png", tmp_path / "b.png"
     first.write_bytes(b"pixels")
     copy.write_bytes(b"pixels")
-    key = question(request(first), PROMPT, "gpt", {"temperature": 1}).key
-    assert question(request(copy, row="other id"), PROMPT, "another name", {"temperature": 1}).key == key
-    assert question(request(first, text="How many cubes?"), PROMPT, "gpt", {"temperature": 1}).key != key
-    assert question(request(first), PROMPT, "gpt", {"temperature": 0}).key != key
+    key = reply_key(request(first), PROMPT, "gpt", {"temperature": 1}).key
+    assert reply_key(request(copy, row="other id"), PROMPT, "another name", {"temperature": 1}).key == key
+    assert reply_key(request(first, text="How many cubes?"), PROMPT, "gpt", {"temperature": 1}).key != key
+    assert reply_key(request(first), PROMPT, "gpt", {"temperature": 0}).key != key
     copy.write_bytes(b"other pixels")
-    assert question(request(copy), PROMPT, "gpt", {"temperature": 1}).key != key
+    assert reply_key(request(copy), PROMPT, "gpt", {"temperature": 1}).key != key
 
 
 def test_a_model_that_reads_the_row_has_an_address_per_row():
     reads = {"reads": ("id", "answer")}
-    keys = {question(request(row=row), PROMPT, "gpt", reads).key for row in ("r0", "r1", "r0")}
+    keys = {reply_key(request(row=row), PROMPT, "gpt", reads).key for row in ("r0", "r1", "r0")}
     assert len(keys) == 2
 
 
 def test_another_process_reads_what_was_committed_while_this_one_keeps_the_file_open(store):
     store.add([(asked("a"), 0, [Reply("one"), Reply("two")])])
     script = (
-        "import sys; from open_r1.external.database import Database; from open_r1.external.store import Store;"
+        "import sys; from open_r1.external.store.database import Database;"
+        "from open_r1.external.store.replies import Store;"
         "print(len(Store(Database(sys.argv[1])).replies([b'a'])[b'a']))"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}

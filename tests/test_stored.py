@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from open_r1.external import ExternalPool, Request, ScriptedProvider, StoredProvider, keep_replies, open_store
+from open_r1.external import Gatherer, Request, ScriptedProvider, StoredProvider, behind_store, open_store
 from open_r1.external.store.database import Database
 from open_r1.external.store.ledger import Account, Ledger
-from open_r1.external.store.replies import Prompt, Store
+from open_r1.external.store.replies import PromptVersion, Store
 from open_r1.external.store.stored_provider import cost_usd, upper_bound_usd
 from open_r1.schema import Failure, Reply, Row, UserError
 
-PROMPT = Prompt("clevr_math", "reasoning", " Think first.")
+PROMPT = PromptVersion("clevr_math", "reasoning", " Think first.")
 ROWS = [Row(f"r{i}", "clevr_math", (), f"How many, {i}?", str(i)) for i in range(3)]
 PRICE = 0.01  # dollars per reply
 
@@ -105,14 +105,14 @@ def test_what_another_process_bought_between_look_up_and_purchase_is_not_asked_f
     shop, other = Shop(), Shop()
     here, there = wrap(shop), wrap(other)
     bought = asyncio.run(there.ask(asking(ROWS[0])))
-    asked = here.question(asking(ROWS[0]))
+    asked = here.key_of(asking(ROWS[0]))
     assert asyncio.run(here._buy(asked, asking(ROWS[0]))) == bought and shop.sold == []
 
 
 def test_a_call_cut_off_at_the_deadline_still_keeps_the_reply_that_was_paid_for(wrap):
     shop = Shop(delay_s=0.3)
     stored = wrap(shop)
-    pool = ExternalPool([stored])
+    pool = Gatherer([stored])
     late = pool.ask([asking(row) for row in ROWS], deadline_s=0.05)()
     assert [answers["gpt"].reason for answers in late.answers] == ["timeout"] * 3
     pool.close()  # waits for what is on its way
@@ -123,7 +123,7 @@ def test_a_call_cut_off_at_the_deadline_still_keeps_the_reply_that_was_paid_for(
 def test_a_prefetched_prompt_is_a_hit_later(wrap):
     shop = Shop()
     stored = wrap(shop)
-    pool = ExternalPool([stored])
+    pool = Gatherer([stored])
     pool.prefetch([asking(row) for row in ROWS])
     pool.ask([asking(ROWS[0])], deadline_s=5)()  # the loop runs in order: by now the others are bought too
     pool.usage()
@@ -138,7 +138,7 @@ def test_the_step_s_own_questions_come_before_those_asked_ahead(wrap):
     for attempt in range(5):
         shop = Shop(delay_s=0.01)
         stored = wrap(shop)
-        pool = ExternalPool([stored])
+        pool = Gatherer([stored])
         rows = [Row(f"{i}", "clevr_math", (), f"{attempt}/{i}", "1") for i in range(6)]
         pending = pool.ask([asking(row) for row in rows[:2]], deadline_s=5)
         pool.prefetch([asking(row) for row in rows[2:]])
@@ -208,7 +208,7 @@ def test_an_exception_of_a_prefetch_is_raised_by_the_next_question(wrap):
         raise ZeroDivisionError("in the provider")
 
     stored = wrap(Shop(answer=broken))
-    pool = ExternalPool([stored])
+    pool = Gatherer([stored])
     pool.prefetch([asking(ROWS[0])])
     with pytest.raises(ZeroDivisionError):
         pool.ask([asking(ROWS[1])], deadline_s=5)()
@@ -245,12 +245,12 @@ def test_scripted_samples_from_the_store_are_those_asked_for_at_once(wrap):
 
 
 def test_only_what_costs_money_is_kept_unless_a_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("open_r1.external.stored.DEFAULT_STORE", tmp_path / "default.sqlite")
+    monkeypatch.setattr("open_r1.external.store.stored_provider.DEFAULT_STORE", tmp_path / "default.sqlite")
     shop, free = Shop(), ScriptedProvider("free", 1, 0.5)
-    assert keep_replies([free], PROMPT) == [free] and not list(tmp_path.iterdir())
-    kept = keep_replies([shop, free], PROMPT)
+    assert behind_store([free], PROMPT) == [free] and not list(tmp_path.iterdir())
+    kept = behind_store([shop, free], PROMPT)
     assert isinstance(kept[0], StoredProvider) and kept[1] is free and (tmp_path / "default.sqlite").is_file()
-    both = keep_replies([shop, free], PROMPT, str(tmp_path / "named.sqlite"))
+    both = behind_store([shop, free], PROMPT, str(tmp_path / "named.sqlite"))
     assert [provider.name for provider in both] == ["gpt", "free"]
     assert all(isinstance(provider, StoredProvider) for provider in both)
 

@@ -11,9 +11,9 @@ from trl import GRPOConfig, GRPOTrainer
 
 from open_r1.data.prompts import to_dataset
 from open_r1.data.rows import load_rows
-from open_r1.external import ExternalPool, StoredProvider, open_store
+from open_r1.external import Gatherer, StoredProvider, open_store
 from open_r1.external.provider import Request
-from open_r1.external.store.replies import Prompt
+from open_r1.external.store.replies import PromptVersion
 from open_r1.method.groups import Generated, Groups
 from open_r1.method.weights import Weighting, luffy_weights
 from open_r1.policy.loading import load_policy
@@ -84,7 +84,7 @@ def make_trainer(
         reward_funcs=reward_functions(score),
         rows={row.id: row for row in rows},
         grade=score,
-        teachers=Teachers(ExternalPool(teachers), TASK, asking) if teachers else None,
+        teachers=Teachers(Gatherer(teachers), TASK, asking) if teachers else None,
         num_policy_samples=N,
         **(rules or {}),
         callbacks=[JsonLinesCallback(output / "metrics.jsonl", 2)],
@@ -384,7 +384,7 @@ def test_external_rows_carry_no_sampling_log_prob():
 def keep(tmp_path, *teachers):
     """Teachers behind one store of the test's own."""
     store, ledger = open_store(tmp_path / "store.sqlite")
-    prompt = Prompt(TASK.name, "reasoning", TASK.instruction)
+    prompt = PromptVersion(TASK.name, "reasoning", TASK.instruction)
     return [StoredProvider(teacher, store, ledger, prompt) for teacher in teachers]
 
 

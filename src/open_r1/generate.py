@@ -21,11 +21,11 @@ from tqdm import tqdm
 
 from open_r1.data.prepare import prepare_rows
 from open_r1.data.prompts import PromptKind, messages
-from open_r1.external import Provider, Request, StoredProvider, keep_replies
+from open_r1.external import Provider, Request, StoredProvider, behind_store
 from open_r1.external.build import build_providers
 from open_r1.external.store.collecting import Tally, collect, estimate, left_over
 from open_r1.external.store.inventory import describe
-from open_r1.external.store.replies import Prompt
+from open_r1.external.store.replies import PromptVersion
 from open_r1.external.store.stored_provider import DEFAULT_STORE, upper_bound_usd
 from open_r1.recipe.merge import merge_recipe, parse_overrides
 from open_r1.recipe.rules import check_recipe
@@ -59,10 +59,10 @@ def providers_of(settings: Settings, names: Sequence[str], ask: bool) -> list[St
         raise UserError("the recipe has no external models, so there is nobody to ask; name some under external_models")
     chosen = [model for model in models if not names or model.name in names]
     task = get_task(settings.task)
-    prompt = Prompt(task.name, settings.prompt_kind, task.instruction_for(settings.prompt_kind))
+    prompt = PromptVersion(task.name, settings.prompt_kind, task.instruction_for(settings.prompt_kind))
     built: list[Provider] = build_providers(chosen, settings.external_seed, settings.max_pixels, ask)
     path = settings.store_path or str(DEFAULT_STORE)
-    kept = keep_replies(built, prompt, path, settings.store_read_only, settings.external_budget_usd)
+    kept = behind_store(built, prompt, path, settings.store_read_only, settings.external_budget_usd)
     return [provider for provider in kept if isinstance(provider, StoredProvider)]
 
 

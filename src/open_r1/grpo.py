@@ -23,9 +23,9 @@ from open_r1.data.prepare import prepare_rows
 from open_r1.data.prompts import PromptKind, to_dataset
 from open_r1.evaluation.policy_replies import CurveCallback
 from open_r1.evaluation.run import Evaluate, Seconds, evaluate_once, evaluate_path, evaluate_policy, grader
-from open_r1.external import ExternalPool, keep_replies
+from open_r1.external import Gatherer, behind_store
 from open_r1.external.build import build_providers
-from open_r1.external.store.replies import Prompt
+from open_r1.external.store.replies import PromptVersion
 from open_r1.policy.loading import load_policy
 from open_r1.recipe.merge import untrained
 from open_r1.report.figures import draw_run
@@ -67,9 +67,9 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
     grade = functools.lru_cache(maxsize=2**14)(grader(task, config.grader_setting))
     kind = cast(PromptKind, config.prompt_kind)
     ask, logprobs = not config.store_read_only, config.weighting.needs_logprobs
-    providers = keep_replies(
+    providers = behind_store(
         build_providers(config.teachers, config.external_seed, config.max_pixels, ask, logprobs),
-        Prompt(task.name, kind, task.instruction_for(kind)),
+        PromptVersion(task.name, kind, task.instruction_for(kind)),
         config.store_path,
         config.store_read_only,
         config.external_budget_usd,
@@ -91,7 +91,7 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         reward_funcs=reward_functions(grade),
         rows={row.id: row for row in train},
         grade=grade,
-        teachers=Teachers(ExternalPool(providers, config.external_required), task, asking) if providers else None,
+        teachers=Teachers(Gatherer(providers, config.external_required), task, asking) if providers else None,
         num_policy_samples=config.num_samples,
         selection=config.selection,
         max_external=config.max_external,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tqdm import tqdm
 
 from open_r1.data.prompts import PromptKind, messages
-from open_r1.external.pool import ExternalPool
+from open_r1.external.gather import Gatherer
 from open_r1.external.provider import Provider, Request
 from open_r1.schema import Failure, Reply, Row, UserError
 from open_r1.tasks import Task
@@ -97,7 +97,7 @@ def api(provider: Provider, task: Task, kind: PromptKind, deadline_s: float) -> 
 
     def answer(questions: Sequence[Question], label: str) -> Iterator[Answer]:
         rows = [list(group) for _, group in groupby(questions, key=lambda question: question.row.id)]
-        pool = ExternalPool([_OpenSamples(provider, {group[0].row.id: len(group) for group in rows})])
+        pool = Gatherer([_OpenSamples(provider, {group[0].row.id: len(group) for group in rows})])
         try:
             for start in tqdm(range(0, len(rows), AT_ONCE), desc=label, unit="batch"):
                 chunk = rows[start : start + AT_ONCE]

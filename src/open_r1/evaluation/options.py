@@ -8,9 +8,9 @@ from typing import Any
 
 from open_r1.evaluation import backends as answering
 from open_r1.evaluation.backends import BackEnd
-from open_r1.external import keep_replies
+from open_r1.external import behind_store
 from open_r1.external.build import build_providers
-from open_r1.external.store.replies import Prompt
+from open_r1.external.store.replies import PromptVersion
 from open_r1.recipe.merge import merge_recipe, parse_overrides, read_yaml, untrained
 from open_r1.recipe.rules import check_recipe
 from open_r1.recipe.settings import ExternalModelConfig, Settings
@@ -82,9 +82,9 @@ def make_back_end(settings: Mapping[str, Any], task: Task, done: int) -> BackEnd
                 " ARGS='external_models=[{name: ..., provider: ..., ...}]'"
             )
         model = ExternalModelConfig(**{"n": settings["k"]} | models[0])
-        (provider,) = keep_replies(  # as in training: bought once, and never over budget
+        (provider,) = behind_store(  # as in training: bought once, and never over budget
             build_providers([model], settings["external_seed"], pixels, ask=not settings["store_read_only"]),
-            Prompt(task.name, kind, task.instruction_for(kind)),
+            PromptVersion(task.name, kind, task.instruction_for(kind)),
             settings["store_path"],
             settings["store_read_only"],
             settings["external_budget_usd"],

@@ -1,17 +1,17 @@
-"""External models: the provider protocol, the scripted default, the store of replies, the pool that asks them all."""
+"""External models: the provider protocol, the scripted default, the store of replies, who asks them all."""
 
-from open_r1.external.pool import ExternalPool, Gathered
+from open_r1.external.gather import Gathered, Gatherer
 from open_r1.external.provider import Provider, Request
 from open_r1.external.scripted import ScriptedProvider
-from open_r1.external.store.stored_provider import StoredProvider, keep_replies, open_store
+from open_r1.external.store.stored_provider import StoredProvider, behind_store, open_store
 
 __all__ = [
-    "ExternalPool",
     "Gathered",
+    "Gatherer",
     "Provider",
     "Request",
     "ScriptedProvider",
     "StoredProvider",
-    "keep_replies",
+    "behind_store",
     "open_store",
 ]

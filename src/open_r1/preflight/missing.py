@@ -15,7 +15,7 @@ from huggingface_hub.utils import HFValidationError
 
 from open_r1.external.hosted.ready import lacking
 from open_r1.external.store.database import Database
-from open_r1.external.store.replies import Prompt, Store
+from open_r1.external.store.replies import PromptVersion, Store
 from open_r1.preflight.fit import accelerate_config, need_of, refusal
 from open_r1.preflight.memory import GIB
 from open_r1.recipe.settings import ExternalModelConfig, Settings
@@ -121,7 +121,7 @@ def _unusable_store(recipe: Mapping[str, Any]) -> Iterator[str]:
     try:
         database = Database(path, read_only=True)
         try:
-            Store(database).declare(Prompt(task.name, kind, task.instruction_for(kind)))
+            Store(database).declare(PromptVersion(task.name, kind, task.instruction_for(kind)))
         finally:
             database.close()
     except UserError as error:

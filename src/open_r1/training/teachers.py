@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from open_r1.data.prompts import PromptKind, messages
-from open_r1.external.pool import ExternalPool, Gathered
+from open_r1.external.gather import Gathered, Gatherer
 from open_r1.external.provider import Request
 from open_r1.method.candidates import scored_by
 from open_r1.method.groups import Groups
@@ -37,7 +37,7 @@ def nobody(own_PN: list[list[Candidate]]) -> Gathered:
 class Teachers:
     """The external models of a run as the trainer sees them."""
 
-    def __init__(self, pool: ExternalPool, task: Task, asking: Asking = ASKING):
+    def __init__(self, pool: Gatherer, task: Task, asking: Asking = ASKING):
         """Serve `pool` with the prompts of `task`."""
         self.pool, self.task, self.asking = pool, task, asking
         self._ahead: LookAhead | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from tqdm import tqdm
 
 from open_r1.external.store.ledger import Ledger
-from open_r1.external.store.replies import Question, Store
+from open_r1.external.store.replies import ReplyKey, Store
 from open_r1.schema import Reply
 from open_r1.tasks import get_task
 from open_r1.utils.markdown import markdown
@@ -27,7 +27,7 @@ class Holding:
     tokens: int = 0  # of the replies, where the model counts them
     usd: float = 0.0  # what the replies cost, where that is known; imported ones included
 
-    def count(self, asked: Question, told: list[Reply]) -> None:
+    def count(self, asked: ReplyKey, told: list[Reply]) -> None:
         """Grade the replies to one question at the first setting of its task's grader, and add them."""
         task = get_task(asked.prompt.task)
         right = [task.grade(reply.text, asked.answer, task.settings[0]).accuracy for reply in told]

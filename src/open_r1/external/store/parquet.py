@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from open_r1.external.store.replies import Prompt, Question, Store
+from open_r1.external.store.replies import PromptVersion, ReplyKey, Store
 from open_r1.schema import Reply, UserError
 
 FORMAT = b"open-r1 replies, version 1"  # under the key "format" of the file's metadata
@@ -85,7 +85,7 @@ def import_parquet(store: Store, path: Path, task: str, instructions: dict[str, 
     file = _checked(path)
     columns = ["task", "prompt_kind", "instruction"]
     held = pq.read_table(path, columns=columns).group_by(columns).aggregate([]).to_pylist()
-    for prompt in [Prompt(*(row[name] for name in columns)) for row in held]:
+    for prompt in [PromptVersion(*(row[name] for name in columns)) for row in held]:
         if prompt.task != task:
             raise UserError(f"{path} holds replies of task {prompt.task}, not of {task}; give TASK={prompt.task}")
         if prompt.instruction != instructions.get(prompt.kind):
@@ -118,16 +118,16 @@ def _checked(path: Path) -> pq.ParquetFile:
     return file
 
 
-def _row(asked: Question, sample: int, reply: Reply) -> dict[str, Any]:
+def _row(asked: ReplyKey, sample: int, reply: Reply) -> dict[str, Any]:
     """One reply as a row of the file; `_entry` is the way back."""
     about = vars(asked) | {"prompt_kind": asked.prompt.kind} | asked.prompt._asdict()
     return {name: value for name, value in (about | {"sample": sample} | vars(reply)).items() if name in SCHEMA.names}
 
 
-def _entry(row: dict[str, Any]) -> tuple[Question, int, list[Reply]]:
+def _entry(row: dict[str, Any]) -> tuple[ReplyKey, int, list[Reply]]:
     """One row of the file as `Store.add` takes it."""
-    prompt = Prompt(row["task"], row["prompt_kind"], row["instruction"])
-    asked = Question(row["key"], prompt, row["model"], row["fingerprint"], row["row_id"], row["answer"])
+    prompt = PromptVersion(row["task"], row["prompt_kind"], row["instruction"])
+    asked = ReplyKey(row["key"], prompt, row["model"], row["fingerprint"], row["row_id"], row["answer"])
     logprobs = None if row["logprobs"] is None else tuple(row["logprobs"])
     reply: dict[str, Any] = {field.name: row[field.name] for field in fields(Reply)} | {"logprobs": logprobs}
     return asked, row["sample"], [Reply(**reply)]

@@ -25,7 +25,7 @@ KEYS_AT_ONCE = 500  # bound variables of one SQL statement
 COLUMNS = ", ".join(field.name for field in fields(Reply))
 
 
-class Prompt(NamedTuple):
+class PromptVersion(NamedTuple):
     """What a run asks with every question, beside the question itself."""
 
     task: str
@@ -34,18 +34,18 @@ class Prompt(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Question:
+class ReplyKey:
     """What is kept with replies, so that they can be listed and graded later."""
 
     key: bytes
-    prompt: Prompt
+    prompt: PromptVersion
     model: str
     fingerprint: str  # JSON
     row_id: str
     answer: str  # the row's true answer at the time
 
 
-def question(request: Request, prompt: Prompt, model: str, fingerprint: Mapping[str, Any]) -> Question:
+def reply_key(request: Request, prompt: PromptVersion, model: str, fingerprint: Mapping[str, Any]) -> ReplyKey:
     """Give a request its address; pictures are read once per file and remembered by size and time of change."""
     reads = fingerprint.get("reads", ())  # fields of the row that the model sees beside the messages (scripted ones do)
     content = {
@@ -55,7 +55,7 @@ def question(request: Request, prompt: Prompt, model: str, fingerprint: Mapping[
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True, default=_digest).encode()).digest()
     told = json.dumps(fingerprint, sort_keys=True)
-    return Question(key, prompt, model, told, request.row.id, request.row.answer)
+    return ReplyKey(key, prompt, model, told, request.row.id, request.row.answer)
 
 
 def _digest(value: Any) -> Any:
@@ -80,7 +80,7 @@ class Store:
         """Serve the replies of an open file."""
         self.database = database
 
-    def declare(self, prompt: Prompt) -> None:
+    def declare(self, prompt: PromptVersion) -> None:
         """Say with which instruction this run asks.
 
         Raises:
@@ -110,7 +110,7 @@ class Store:
                 found[key] = [_reply(row[2:]) for row in told]
         return found
 
-    def everything(self, task: str | None = None) -> Iterator[tuple[Question, list[Reply]]]:
+    def everything(self, task: str | None = None) -> Iterator[tuple[ReplyKey, list[Reply]]]:
         """Every question with its replies, in the order in which questions were first asked; of one task or of all."""
         ((last,),) = self.database.rows("select ifnull(max(id), 0) from requests")
         statement = (
@@ -122,7 +122,7 @@ class Store:
         for first in range(1, last + 1, KEYS_AT_ONCE):  # a part at a time: a store may be larger than the memory
             rows = self.database.rows(statement, (first, first + KEYS_AT_ONCE - 1, task, task))
             for (key, *about), found in groupby(rows, key=lambda row: row[:8]):
-                asked = Question(key, Prompt(*about[:3]), *about[3:])
+                asked = ReplyKey(key, PromptVersion(*about[:3]), *about[3:])
                 yield asked, [_reply(row[8:]) for row in found]
 
     def count(self, task: str | None = None) -> int:
@@ -131,7 +131,7 @@ class Store:
         ((number,),) = self.database.rows(f"select count(*) from {joined} where ? is null or task = ?", (task, task))
         return number
 
-    def add(self, entries: Iterable[tuple[Question, int, Sequence[Reply]]]) -> int:
+    def add(self, entries: Iterable[tuple[ReplyKey, int, Sequence[Reply]]]) -> int:
         """Keep replies in one commit and return how many were new.
 
         Args:
@@ -149,7 +149,7 @@ class Store:
             ((after,),) = self.database.rows("select total_changes()")
         return after - before
 
-    def _request(self, asked: Question) -> int:
+    def _request(self, asked: ReplyKey) -> int:
         """The number of a question, made where it is new."""
         found = self.database.rows("select id from requests where key = ?", (asked.key,))
         if found:

@@ -17,7 +17,7 @@ from typing import Any, cast
 from open_r1.external.provider import Provider, Request
 from open_r1.external.store.database import Database
 from open_r1.external.store.ledger import Ledger
-from open_r1.external.store.replies import Prompt, Question, Store, question
+from open_r1.external.store.replies import PromptVersion, ReplyKey, Store, reply_key
 from open_r1.schema import Failure, Reply, UserError
 from open_r1.utils.provenance import ROOT
 
@@ -48,7 +48,7 @@ class Usage:
 class StoredProvider:
     """A provider whose replies come from the store, and from `provider` where the store has none."""
 
-    def __init__(self, provider: Provider, store: Store, ledger: Ledger, prompt: Prompt):
+    def __init__(self, provider: Provider, store: Store, ledger: Ledger, prompt: PromptVersion):
         """Wrap `provider`; `prompt` says what the store files its replies under.
 
         Raises:
@@ -66,7 +66,7 @@ class StoredProvider:
     async def ask(self, request: Request) -> list[Reply] | Failure:
         """Return `request.n` replies, bought where they are missing; see `Provider.ask`."""
         self.usage.asked += 1
-        asked = self.question(request)
+        asked = self.key_of(request)
         have = self._stored(asked)[: request.n]
         if len(have) == request.n:
             self.usage.hits += 1
@@ -75,7 +75,7 @@ class StoredProvider:
 
     async def prefetch(self, request: Request) -> list[Reply] | Failure:
         """Ask ahead of time: the same, but counted as no question of the step's."""
-        asked = self.question(request)
+        asked = self.key_of(request)
         have = self._stored(asked)[: request.n]
         return have if len(have) == request.n else await self._purchase(asked, request)
 
@@ -85,16 +85,16 @@ class StoredProvider:
 
     def stored(self, request: Request) -> list[Reply]:
         """What the store holds of the replies that are asked for; asks nobody."""
-        return self._stored(self.question(request))[: request.n]
+        return self._stored(self.key_of(request))[: request.n]
 
-    def question(self, request: Request) -> Question:
+    def key_of(self, request: Request) -> ReplyKey:
         """The request's address in the store."""
-        return question(request, self.prompt, self.name, self.fingerprint)
+        return reply_key(request, self.prompt, self.name, self.fingerprint)
 
-    def _stored(self, asked: Question) -> list[Reply]:
+    def _stored(self, asked: ReplyKey) -> list[Reply]:
         return self.store.replies([asked.key]).get(asked.key, [])
 
-    async def _purchase(self, asked: Question, request: Request) -> list[Reply] | Failure:
+    async def _purchase(self, asked: ReplyKey, request: Request) -> list[Reply] | Failure:
         """Join the purchase of this question that is under way, or start one."""
         if self._broken:
             raise self._broken
@@ -109,7 +109,7 @@ class StoredProvider:
         if not task.cancelled() and (error := task.exception()):
             self._broken = error  # raised by the next call, should nobody wait for this one any more
 
-    async def _buy(self, asked: Question, request: Request) -> list[Reply] | Failure:
+    async def _buy(self, asked: ReplyKey, request: Request) -> list[Reply] | Failure:
         """Reserve, ask for what is missing, settle and keep."""
         have = self._stored(asked)[: request.n]
         wanted = request.n - len(have)
@@ -137,7 +137,7 @@ class StoredProvider:
         assert answer is not None, "an exception has propagated"
         return have + answer if isinstance(answer, list) else have or answer
 
-    async def _reserve(self, asked: Question, bound: float) -> int | Failure:
+    async def _reserve(self, asked: ReplyKey, bound: float) -> int | Failure:
         """Set the call's bound aside, waiting for other calls where that can help."""
         if self.store.database.read_only:
             return Failure(self.name, "missing", f"no reply to row '{asked.row_id}', and the store is read only")
@@ -175,8 +175,12 @@ def open_store(path: str | Path, read_only: bool = False, budget_usd: float | No
     return Store(database), Ledger(database, budget_usd)
 
 
-def keep_replies(
-    providers: Sequence[Provider], prompt: Prompt, path: str = "", read_only: bool = False, budget: float | None = None
+def behind_store(
+    providers: Sequence[Provider],
+    prompt: PromptVersion,
+    path: str = "",
+    read_only: bool = False,
+    budget: float | None = None,
 ) -> list[Provider]:
     """Put every provider behind the store at `path`; without a path those that cost money, behind DEFAULT_STORE.
 

@@ -72,7 +72,7 @@ class Gathered(NamedTuple):
     failures: dict[str, int]  # per model in this step: failed requests, and single replies dropped for being blank
 
 
-class ExternalPool:
+class Gatherer:
     """All external models of a run, served by one event-loop thread that lives as long as the pool.
 
     The thread starts with the first question and ends with `close` (called at exit if nobody did): clients of HTTP
