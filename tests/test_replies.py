@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from open_r1.rewards.tags import ParsedReply, format_reply, graded_text, parse_reply
+from open_r1.rewards.tags import ParsedReply, answer_tag_fault, format_reply, parse_reply, reasoning_fault
 
 GOOD = "<think>3 + 2</think>\n<answer> 5 </answer>"
 
 
 def test_a_good_reply_is_taken_apart():
-    assert parse_reply(GOOD) == ParsedReply("3 + 2", "5", True)
+    assert parse_reply(GOOD) == ParsedReply("3 + 2", "5", "5", True)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,42 @@ def test_the_first_of_two_answers_counts():
     assert parse_reply("<answer>3</answer> no, <answer>5</answer>").answer == "3"
 
 
-def test_the_graded_text_is_the_answer_tag_else_all_of_it_else_nothing_where_the_tag_was_cut_off():
-    assert graded_text(GOOD) == "5"
-    assert graded_text(" so 5 ") == "so 5"
-    assert graded_text("<think>x</think><answer>5") == ""
-    assert graded_text("<answer></answer>") == ""
+@pytest.mark.parametrize(
+    ("text", "graded"),
+    [
+        (GOOD, "5"),
+        (" so 5 ", "so 5"),
+        ("<answer></answer>", ""),
+        ("<answer><answer>5</answer></answer>", "5"),
+        ("ok <think>x</think><answer>5</answer>", "5"),
+        # a finished thought, then a plain answer
+        *(("<think>t</think>\n5", "5"), ("<think>3</think>So <b>5</b>", "So <b>5</b>"), ("3 + 2</think>\n5", "5")),
+        *(("<think>a</think><think>b</think>7", "7"), ("<thinking>4</thinking> 5", "5"), ("<THINK>4</THINK>5", "5")),
+        # cut off in the thought or in the answer
+        *(("<think>x</think><answer>5", ""), ("<think>The total is 5", ""), ("<think>5</thi", ""), ("<Think>5", "")),
+        *(("<think>5</think>", ""), ("3 + 2 = 5</think>", ""), ("< think >5", ""), ("<thought>5", "")),
+        *(("<think>goes between <answer>5</answer>", ""), ("5 <think> but", ""), ("<think>x</think>5 <answer>", "")),
+        # tags named in a thought are text
+        ("<think>The final goes between <answer> tags</think><answer>5</answer>", "5"),
+        ("<think>format: <answer>number</answer></think><answer>5</answer>", "5"),
+        ("<think>I end with </think> and <answer>B</answer></think><answer>C</answer>", "C"),
+        ("<think>a <think> b</think> c</think><answer>5</answer>", "5"),
+        ("as <answer>number</answer></think><answer>5</answer>", "5"),
+        # the first answer outside a thought counts, whatever comes behind it
+        ("<think>x</think><answer>5</answer></think>", "5"),
+        ("<answer>5</answer><think>x", "5"),
+        ("<think>x</think><answer>3</answer><think>x</think><answer>5</answer>", "3"),
+    ],
+)
+def test_the_graded_text_is_the_answer_behind_the_thought_and_nothing_of_what_was_cut_off(text, graded):
+    assert parse_reply(text).graded == graded
+
+
+@pytest.mark.parametrize("cot", ["between <answer> and </answer>", "a</think>b", "<Think>", "< answer >"])
+def test_reasoning_and_answers_that_hold_tags_are_faults(cot):
+    assert "holds the tag <" in reasoning_fault(cot)
+    assert "holds the tag <" in answer_tag_fault(cot)
+    assert reasoning_fault("3 < 4, so a <b> holds") is None
 
 
 def test_format_reply_takes_bare_and_wrapped_reasoning():
@@ -69,7 +100,7 @@ tagless = st.text().filter(lambda text: "<" not in text)
 @settings(deadline=None)
 @given(tagless, tagless)
 def test_what_is_formatted_is_read_back(cot, answer):
-    assert parse_reply(format_reply(cot, answer)) == ParsedReply(cot.strip(), answer.strip(), True)
+    assert parse_reply(format_reply(cot, answer)) == ParsedReply(cot.strip(), answer.strip(), answer.strip(), True)
 
 
 @settings(deadline=None)

@@ -298,7 +298,7 @@ def test_threads_and_processes_give_the_same_scores():
 
 def test_the_hash_seed_changes_no_score():
     code = (
-        "from open_r1.rewards import grade_spatial as g; n = 'change_color({}, {})'.format\n"
+        "from open_r1.rewards.spatial_answer import grade_spatial as g; n = 'change_color({}, {})'.format\n"
         "v = ['red', 'blue', 'cyan']\n"
         "print(g(','.join(map(n, range(3), v)), ','.join(map(n, range(2, 5), v)), 'partial').accuracy)"
     )

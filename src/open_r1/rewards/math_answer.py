@@ -8,7 +8,7 @@ from functools import lru_cache
 from open_r1.rewards.algebra import same_expression
 from open_r1.rewards.quantities import Quantity, conclusion, plain_number, read_quantity, tidy
 from open_r1.rewards.spatial_answer import SPATIAL_SETTINGS, grade_spatial
-from open_r1.rewards.tags import MAX_ANSWER, graded_text, parse_reply
+from open_r1.rewards.tags import MAX_ANSWER, parse_reply
 from open_r1.schema import Score, UserError
 from open_r1.utils.names import unknown_name
 
@@ -68,16 +68,20 @@ def _tolerant_credit(given: Quantity, true: Quantity) -> float:
     return (math.cos(math.pi * (error - _FREE_ERROR) / (_MAX_ERROR - _FREE_ERROR)) + 1) / 2
 
 
+def math_fault(answer: str) -> str | None:
+    """Why no reply of the counting or structure task could be graded against a row's answer; None where one can."""
+    length = len(tidy(parse_reply(answer).graded))
+    if not 0 < length <= MAX_ANSWER:
+        return f"holds {length} characters of text; a row's answer must hold 1 to {MAX_ANSWER}: correct the row"
+    return None
+
+
 @lru_cache(maxsize=65536)
 def _true_text(answer: str) -> str:
-    """The graded text of a row's answer, tidied; raises UserError where nothing is left."""
-    text = tidy(graded_text(answer))
-    if not 0 < len(text) <= MAX_ANSWER:
-        raise UserError(
-            f"answer {answer[:80]!r} holds {len(text)} characters of text; a row's answer must hold 1 to {MAX_ANSWER}:"
-            " correct the row"
-        )
-    return text
+    """The graded text of a row's answer, tidied; raises UserError where no reply could be graded against it."""
+    if (fault := math_fault(answer)) is not None:
+        raise UserError(f"answer {answer[:80]!r} {fault}")
+    return tidy(parse_reply(answer).graded)
 
 
 @lru_cache(maxsize=65536)
@@ -130,7 +134,7 @@ def grade_math(reply: str, answer: str, setting: str = "exact") -> Score:
     if setting not in MATH_SETTINGS:
         raise unknown_name("setting", setting, MATH_SETTINGS, where="the mathematical grader")
     parsed = parse_reply(reply)
-    return Score(_math_accuracy(graded_text(reply, parsed), answer, setting), float(parsed.well_formed))
+    return Score(_math_accuracy(parsed.graded, answer, setting), float(parsed.well_formed))
 
 
 __all__ = ["MATH_SETTINGS", "SPATIAL_SETTINGS", "grade_math", "grade_spatial", "read_choice"]

@@ -5,7 +5,7 @@ from collections import defaultdict
 from functools import lru_cache
 from itertools import permutations
 
-from open_r1.rewards.tags import MAX_ANSWER, graded_text, parse_reply
+from open_r1.rewards.tags import MAX_ANSWER, parse_reply
 from open_r1.schema import Score, UserError
 from open_r1.utils.names import unknown_name
 
@@ -21,6 +21,7 @@ _FUNCTION = re.compile(
     r"['\"`]?(?P<value>[a-z]{1,20}(?:[ _-]{1,2}[a-z]{1,20})?)['\"`]?\s{0,3}[,;]?\s{0,3}\)",
     re.IGNORECASE | re.ASCII,
 )
+_CALL = re.compile(r"[a-z]\s{0,3}\(", re.IGNORECASE)  # anything written as a function
 
 
 def _value(text: str) -> str:
@@ -43,16 +44,24 @@ def parse_functions(text: str) -> frozenset[Function]:
     )
 
 
+def spatial_fault(answer: str) -> str | None:
+    """Why no reply of the spatial task could be graded against a row's answer; None where one can."""
+    text = parse_reply(answer).graded
+    found, said = len(_FUNCTION.findall(text)), len(_CALL.findall(text))
+    example = "such as 'change_color(2, cyan)': correct the row's answer"
+    if not found or len(text) > MAX_ANSWER:
+        return f"names no function; a spatial answer must hold at least one, {example}"
+    if found < said:
+        return f"holds {said} functions of which {found} can be read; each has an object and a value, {example}"
+    return None
+
+
 @lru_cache(maxsize=65536)
 def _true_functions(answer: str) -> frozenset[Function]:
     """The functions of a row's answer; raises UserError where it names none."""
-    functions = parse_functions(graded_text(answer))
-    if not functions:
-        raise UserError(
-            f"answer {answer[:80]!r} names no function; a spatial answer must hold at least one, such as"
-            " 'change_color(2, cyan)': correct the row's answer"
-        )
-    return functions
+    if (fault := spatial_fault(answer)) is not None:
+        raise UserError(f"answer {answer[:80]!r} {fault}")
+    return parse_functions(parse_reply(answer).graded)
 
 
 def _credit(given: Function, true: Function) -> float:
@@ -107,7 +116,7 @@ def grade_spatial(reply: str, answer: str, setting: str = "full") -> Score:
         raise unknown_name("setting", setting, SPATIAL_SETTINGS, where="the spatial grader")
     true = _true_functions(answer)
     parsed = parse_reply(reply)
-    given = parse_functions(graded_text(reply, parsed))
+    given = parse_functions(parsed.graded)
     if given == true:
         full = partial = 1.0
     elif not given:

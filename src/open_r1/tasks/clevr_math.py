@@ -1,6 +1,6 @@
 """Visual counting: CLEVR-Math in domain, Super-CLEVR's vehicles out of domain."""
 
-from open_r1.rewards.math_answer import MATH_SETTINGS, grade_math
+from open_r1.rewards.math_answer import MATH_SETTINGS, grade_math, math_fault
 from open_r1.tasks.task import Task
 
 CLEVR_MATH = Task(
@@ -16,4 +16,5 @@ CLEVR_MATH = Task(
     test_files={"id": "test_jsons/*Visual-Counting-id-test*.json", "ood": "test_jsons/*Visual-Counting-ood-test*.json"},
     settings=MATH_SETTINGS,
     grade=grade_math,
+    fault=math_fault,
 )

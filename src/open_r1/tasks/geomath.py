@@ -1,6 +1,6 @@
 """Structure perception: GeoMath in domain, Geometry3K's lettered figures out of domain."""
 
-from open_r1.rewards.math_answer import MATH_SETTINGS, grade_math
+from open_r1.rewards.math_answer import MATH_SETTINGS, grade_math, math_fault
 from open_r1.tasks.task import Task
 
 GEOMATH = Task(
@@ -19,4 +19,5 @@ GEOMATH = Task(
     },
     settings=MATH_SETTINGS,
     grade=grade_math,
+    fault=math_fault,
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from open_r1.rewards.tags import answer_tag_fault
 from open_r1.schema import Score
 
 
@@ -11,7 +12,8 @@ class Task:
     """A task's prompt, grader and files; `TASKS[name]` is the only place they are looked up.
 
     `grade(reply, answer, setting)` is pure and deterministic; training, selection and evaluation all call it.
-    `settings` names the grader's variants, the default first.
+    `settings` names the grader's variants, the default first. `fault(answer)` says what the grader finds wrong with a
+    row's own answer.
     """
 
     name: str
@@ -23,6 +25,14 @@ class Task:
     test_files: dict[str, str]  # set name ("id", "ood" or "ood_left", ...) -> glob below the data folder
     settings: tuple[str, ...]
     grade: Callable[[str, str, str], Score]
+    fault: Callable[[str], str | None]
+
+    def gradable(self, answer: str) -> str | None:
+        """Why no reply could be graded against a row's answer, as half a sentence; None where one can.
+
+        Example: TASKS["trance"].gradable("no change") begins with "names no function".
+        """
+        return answer_tag_fault(answer) or self.fault(answer)
 
     def instruction_for(self, prompt_kind: str) -> str:
         """Return what follows every problem: in the reasoning prompt, or in the direct-answer one."""

@@ -1,6 +1,6 @@
 """Spatial transformation: TRANCE from the centre camera, its left and right cameras out of domain."""
 
-from open_r1.rewards.math_answer import SPATIAL_SETTINGS, grade_spatial
+from open_r1.rewards.spatial_answer import SPATIAL_SETTINGS, grade_spatial, spatial_fault
 from open_r1.tasks.task import Task
 
 TRANCE = Task(
@@ -30,4 +30,5 @@ TRANCE = Task(
     },
     settings=SPATIAL_SETTINGS,
     grade=grade_spatial,
+    fault=spatial_fault,
 )
