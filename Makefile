@@ -68,34 +68,34 @@ install-gpu: $(STAMP)  ## add vllm, deepspeed and flash-attn, in the versions of
 		-c constraints/gpu-py$$($(PY) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
 
 train: $(STAMP)  ## train TASK with MODEL by METHOD into runs/<time>-... (DRY_RUN=1: show only)
-	@$(PY) src/open_r1/launch.py --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" $(call option,seed,SEED) \
+	@$(PY) -m open_r1.launch --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" $(call option,seed,SEED) \
 		$(call option,teachers,TEACHERS) \
 		$(call option,model_path,MODEL_PATH) $(call option,data_path,DATA_PATH) $(call option,output_dir,OUTPUT) \
 		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
 
 plan: $(STAMP)  ## memory, tokens, hours and dollars of a run of TASK with MODEL on GPUS of MEM GiB; refuses what cannot fit
-	@$(PY) src/open_r1/plan.py --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" --gpus "$(GPUS)" --mem "$(MEM)" \
+	@$(PY) -m open_r1.cli.plan --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" --gpus "$(GPUS)" --mem "$(MEM)" \
 		$(call option,model_path,MODEL_PATH) $(call option,teachers,TEACHERS) $(ARGS)
 
 collect: $(STAMP)  ## ask the external models ahead of training and keep what they say (MODELS=a,b N=rows BUDGET=5 DRY_RUN=1)
-	@$(PY) src/open_r1/generate.py --task "$(TASK)" --model "$(MODEL)" $(call option,teachers,TEACHERS) \
+	@$(PY) -m open_r1.generate --task "$(TASK)" --model "$(MODEL)" $(call option,teachers,TEACHERS) \
 		$(call option,models,MODELS) $(call option,rows,N) $(call option,budget,BUDGET) $(call option,data_path,DATA_PATH) \
 		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
 
 store: $(STAMP)  ## show what was bought (OUTPUT=x.parquet hands on the replies of TASK, FROM=x.parquet takes them over)
-	@$(PY) src/open_r1/store.py $(if $(or $(OUTPUT),$(FROM),$(filter command,$(origin TASK))),--task "$(TASK)") \
+	@$(PY) -m open_r1.cli.store $(if $(or $(OUTPUT),$(FROM),$(filter command,$(origin TASK))),--task "$(TASK)") \
 		$(call option,output,OUTPUT) $(call option,from,FROM) $(ARGS)
 
 eval: $(STAMP)  ## evaluate MODEL or MODEL_PATH on TASK's test sets (SPLIT=id|ood|all K=64 BACKEND=hf|vllm|api EXTERNAL=name)
-	@$(PY) src/open_r1/evaluate.py --task "$(TASK)" --model "$(MODEL)" --split "$(SPLIT)" --k "$(K)" --backend "$(BACKEND)" \
+	@$(PY) -m open_r1.evaluate --task "$(TASK)" --model "$(MODEL)" --split "$(SPLIT)" --k "$(K)" --backend "$(BACKEND)" \
 		$(call option,model_path,MODEL_PATH) $(call option,data_path,DATA_PATH) $(call option,seed,SEED) \
 		$(call option,output,OUTPUT) $(call option,teachers,TEACHERS) $(call option,external,EXTERNAL) $(ARGS)
 
 report: $(STAMP)  ## Table 1 beside the paper's and figures 3, 4, 5 of RUNS="runs/a runs/b", or of a folder of runs
-	@$(PY) src/open_r1/report.py $(RUNS) $(call option,output,OUTPUT) $(ARGS)
+	@$(PY) -m open_r1.cli.report $(RUNS) $(call option,output,OUTPUT) $(ARGS)
 
 gallery: $(STAMP)  ## one HTML file of RUN=runs/<run>: pictures, candidates, rewards (STEPS="1 20 60" N=prompts OUTPUT=file)
-	@$(PY) src/open_r1/gallery.py "$(RUN)" $(if $(STEPS),--steps $(STEPS)) $(call option,prompts,N) \
+	@$(PY) -m open_r1.cli.gallery "$(RUN)" $(if $(STEPS),--steps $(STEPS)) $(call option,prompts,N) \
 		$(call option,output,OUTPUT) $(ARGS)
 
 reproduce: $(STAMP)  ## every number of docs/RESULTS.md about the methods: hours; goes on after a stop
@@ -110,7 +110,7 @@ check: $(STAMP)  ## style, format, types, and the order of imports
 	@PYTHONPATH=src .venv/bin/lint-imports
 
 data: $(STAMP)  ## make synthetic data for TASK (SIZE=tiny|full, N=rows, OUTPUT=folder) and a contact sheet
-	@$(PY) scripts/make_data.py --task "$(TASK)" --size "$(SIZE)" $(call option,n,N) $(call option,seed,SEED) \
+	@$(PY) -m open_r1.cli.make_data --task "$(TASK)" --size "$(SIZE)" $(call option,n,N) $(call option,seed,SEED) \
 		$(call option,output,OUTPUT) $(ARGS)
 
 .PHONY: bench
@@ -119,13 +119,13 @@ bench: $(STAMP)  ## measure a training step against TRL's own trainer (SHAPE=tin
 	@$(PY) scripts/benchmark_update.py --shape "$(SHAPE)" $(ARGS)
 
 check-data: $(STAMP)  ## count and check every row of DATA_PATH, a folder or one JSON file
-	@$(PY) src/open_r1/check_data.py --data_path "$(DATA_PATH)" $(ARGS)
+	@$(PY) -m open_r1.cli.check_data --data_path "$(DATA_PATH)" $(ARGS)
 
 download: $(STAMP)  ## fetch the Reason-RFT-CoT data set from the Hugging Face hub
-	@$(PY) src/open_r1/download.py $(call option,output,OUTPUT) $(ARGS)
+	@$(PY) -m open_r1.cli.download $(call option,output,OUTPUT) $(ARGS)
 
 base: $(STAMP)  ## make the tiny base policy of TASK again
-	@$(PY) src/open_r1/sft.py --base --task "$(TASK)" $(call option,seed,SEED) $(ARGS)
+	@$(PY) -m open_r1.sft --base --task "$(TASK)" $(call option,seed,SEED) $(ARGS)
 
 ablation: $(STAMP)  ## selection x baseline x weights x teachers: hours; goes on after a stop
 	@$(PY) scripts/study_ablation.py $(ARGS) && $(PY) scripts/results_page.py

@@ -14,11 +14,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from open_r1.report.run_folder import column
+from open_r1.report.runs import Run, curve_points, passing_share, read_runs
 from open_r1.report.study_figures import draw_cells
-from open_r1.report.table import Run, curve_points, passing_share, read_runs
 from open_r1.schema import POLICY
 from open_r1.tasks import get_task
-from open_r1.utils.provenance import hardware, write_json
+from open_r1.utils.files import write_json
+from open_r1.utils.provenance import hardware
 from study_learning import Job
 
 RUN_KEYS = ("task", "seed", "base", "final", "dead_groups", "kept_share", "seconds", "commit")

@@ -32,7 +32,7 @@ TEST_ROWS = 4  # accuracy is not what is measured
 
 def train(folder: Path, method: str, steps: int, *words: str) -> list[dict[str, Any]]:
     """Train in a process of its own; returns the lines of metrics.jsonl but the first."""
-    command = [sys.executable, str(ROOT / "src/open_r1/launch.py"), "--method", method, "--output_dir", str(folder)]
+    command = [sys.executable, "-m", "open_r1.launch", "--method", method, "--output_dir", str(folder)]
     command += ["--max_steps", str(steps), "--num_train_rows", str(steps * PROMPTS), "--num_test_rows", str(TEST_ROWS)]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     with folder.with_suffix(".log").open("w") as log:

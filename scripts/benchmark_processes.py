@@ -25,8 +25,9 @@ from tqdm import tqdm
 from open_r1.launch import launch_command, run_environment
 from open_r1.recipe.merge import merge_recipe, parse_overrides
 from open_r1.schema import UserError
+from open_r1.utils.files import write_json
 from open_r1.utils.processes import Command, run_side_by_side
-from open_r1.utils.provenance import ROOT, figure, write_figures, write_json
+from open_r1.utils.provenance import ROOT, figure, write_figures
 
 ROWS = 64  # kept candidates a step, over all processes
 DEADLINE_S = 1800  # for one run

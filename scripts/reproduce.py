@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 
 import results_page
-from open_r1.cli.report import write_report
 from open_r1.report.published import METHODS
+from open_r1.report.report import write_report
 from open_r1.report.run_folder import column, sources
+from open_r1.report.runs import Run, mean_curve, of, passing_share, read_runs, tasks_of
 from open_r1.report.study_figures import draw_study
-from open_r1.report.table import Run, mean_curve, of, passing_share, read_runs, tasks_of
 from open_r1.schema import POLICY, UserError
 from open_r1.tasks import TASKS, get_task
 from open_r1.utils.provenance import figure, write_figures

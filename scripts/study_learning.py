@@ -3,7 +3,7 @@
     python scripts/study_learning.py                                  # results/learning.json
     python scripts/study_learning.py --name weak_teachers --args "--external_models[0].accuracy .3"
 
-Every run is `src/open_r1/launch.py` in a process of its own, one thread each. Runs lie in runs/studies/ under a name
+Every run is `python -m open_r1.launch` in a process of its own, one thread each. Runs lie in runs/studies/ under a name
 made of what they are, so all studies (this one, scripts/reproduce.py, scripts/study_ablation.py) share them: a run that
 has its summary.json and was made from the same recipe and base policy is not made again, by whichever study. So a
 stopped study also goes on where it stood. Nothing is deleted: a run that was cut, or made from something else, is put
@@ -32,11 +32,12 @@ from open_r1.recipe.merge import merge_recipe, parse_overrides, read_yaml, untra
 from open_r1.recipe.rules import with_defaults
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
+from open_r1.utils.files import write_json
 from open_r1.utils.processes import Command, hold, run_side_by_side
-from open_r1.utils.provenance import hardware, weights_digest, write_json
+from open_r1.utils.provenance import hardware, weights_digest
 
 ROOT = Path(__file__).resolve().parents[1]
-LAUNCHER = ROOT / "src/open_r1/launch.py"
+LAUNCH = (sys.executable, "-m", "open_r1.launch")
 RUNS = ROOT / "runs/studies"
 RESULTS = ROOT / "results"
 CURVE = ("--curve_every", "10")  # every run has a curve of its test scores; of 80 steps 7 points between the ends
@@ -74,7 +75,7 @@ class Job:
     def command(self) -> Command:
         """The command line that makes the run."""
         choice = ["--task", self.task, "--model", "tiny", "--method", self.method, "--seed", str(self.seed)]
-        words = (sys.executable, str(LAUNCHER), *choice, "--output_dir", str(self.folder), *self.words)
+        words = (*LAUNCH, *choice, "--output_dir", str(self.folder), *self.words)
         return Command(words, self.folder.with_name(f"{self.name}.log"))
 
     def finished(self) -> bool:
@@ -165,7 +166,7 @@ def evaluate_passes(jobs: Sequence[Job], k: int, rows: int, at_once: int, deadli
         scores = job.folder / "passk/scores.json"
         there = scores.is_file() and str(k) in json.loads(scores.read_text())["sets"]["id"]["pass_at_k"]
         if (job.folder / "summary.json").is_file() and not there:
-            words = [sys.executable, str(ROOT / "src/open_r1/evaluate.py"), "--task", job.task, "--split", "id"]
+            words = [sys.executable, "-m", "open_r1.evaluate", "--task", job.task, "--split", "id"]
             words += ["--model_path", str(job.folder), "--k", str(k), "--rows", str(rows)]
             words += ["--output", str(job.folder / "passk")]
             commands[job.name] = Command(tuple(words), job.folder.with_name(f"{job.name}.passk.log"))

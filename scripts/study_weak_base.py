@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import results_page
 from open_r1.report.paper_figures import draw_samples
-from open_r1.report.table import read_runs
+from open_r1.report.runs import read_runs
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
 from open_r1.utils.processes import Command
@@ -67,7 +67,7 @@ class Study(NamedTuple):
 
 def base_command(study: Study, task: str) -> Command:
     """The command line that makes the weak base of a task from the shipped one."""
-    words = [sys.executable, str(ROOT / "src/open_r1/sft.py"), "--base", "--task", task]
+    words = [sys.executable, "-m", "open_r1.sft", "--base", "--task", task]
     words += ["--output", str(study.base(task)), "--start", f"bases/{task}", "--right", str(study.right), *STEPS]
     return Command(tuple(words), ROOT / study.base(task).with_suffix(".log"))
 

@@ -162,6 +162,6 @@ def test_collecting_tells_what_is_left_and_why(counting_data, tmp_path, capsys):
 
 
 def test_the_entry_refuses_in_one_line_a_model_that_the_recipe_does_not_have(counting_data):
-    command = [sys.executable, str(ROOT / "src/open_r1/generate.py"), "--data_path", str(counting_data)]
+    command = [sys.executable, "-m", "open_r1.generate", "--data_path", str(counting_data)]
     done = subprocess.run([*command, "--models", "gpt-4o"], capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "did you mean 'gpt-4o-scripted'" in done.stderr

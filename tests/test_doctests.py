@@ -21,4 +21,4 @@ def test_the_examples_of_a_file_come_out_as_written(path):
 
 
 def test_examples_are_looked_for_where_they_are():
-    assert {"provenance", "rewards_spatial", "study_learning"} <= {path.stem for path in SHOWING}
+    assert {"provenance", "spatial_answer", "study_learning"} <= {path.stem for path in SHOWING}

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import huggingface_hub
 import pytest
 from PIL import Image
 
+from commands import status_of
 from open_r1.cli.download import main
 from open_r1.data.rows import load_rows
 from open_r1.schema import UserError
@@ -23,7 +23,6 @@ from open_r1.utils import unpack as unpack_module
 from open_r1.utils.hub import fetch
 from open_r1.utils.unpack import DONE, unpack
 
-ENTRY = Path(__file__).resolve().parents[1] / "src" / "open_r1" / "download.py"
 REPO = "someone/counting"
 
 
@@ -65,7 +64,7 @@ def archive_of(path: Path, **members: bytes) -> Path:
 
 
 def test_a_download_ends_with_unpacked_pictures_and_a_table(hub, capsys):
-    assert main(["--repo", REPO, "--output", "data/there"]) == 0
+    assert status_of(main, ["--repo", REPO, "--output", "data/there"]) == 0
     printed = capsys.readouterr().out
     assert ["clevr_math", "train", "2", "0", "2", "0%"] in [line.split() for line in printed.splitlines()]
     assert "ready: DATA_PATH=data/there" in printed
@@ -82,12 +81,12 @@ def test_a_complete_folder_is_used_again_without_network(hub, monkeypatch):
 
 def test_a_broken_off_download_says_so_and_continues_next_time(hub, capsys):
     hub.breaks = True
-    assert main(["--repo", REPO]) == 2
+    assert status_of(main, ["--repo", REPO]) == 2
     error = capsys.readouterr().err
     assert "broke off (peer closed the connection); run the same command again" in error
     assert error.count("\n") == 1
     hub.breaks = False
-    assert main(["--repo", REPO]) == 0
+    assert status_of(main, ["--repo", REPO]) == 0
     assert hub.downloads == 2
 
 
@@ -107,9 +106,9 @@ def test_one_folder_holds_one_data_set(hub):
 
 
 def test_pictures_copied_from_elsewhere_are_unpacked_without_the_hub(hub, capsys):
-    assert main(["--unpack_only", "--output", str(hub.source)]) == 0
+    assert status_of(main, ["--unpack_only", "--output", str(hub.source)]) == 0
     assert (hub.source / "images" / "train_images" / "1.png").is_file()
-    assert main(["--unpack_only", "--output", "nowhere"]) == 2
+    assert status_of(main, ["--unpack_only", "--output", "nowhere"]) == 2
     assert "nowhere does not exist" in capsys.readouterr().err
 
 
@@ -122,11 +121,15 @@ def test_pictures_copied_from_elsewhere_are_unpacked_without_the_hub(hub, capsys
 )
 def test_without_network_one_line_says_what_to_do(tmp_path, settings, reason):
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **settings}
-    began = time.monotonic()
     ended = subprocess.run(
-        [sys.executable, str(ENTRY)], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "open_r1.cli.download"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
-    assert time.monotonic() - began < 20
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert reason in ended.stderr
     assert "DATA_PATH=data/Reason-RFT-CoT-Dataset" in ended.stderr

@@ -18,7 +18,7 @@ SUMMARY = {
 
 
 def launch(output: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "src/open_r1/launch.py"), "--output_dir", str(output), *words]
+    command = [sys.executable, "-m", "open_r1.launch", "--output_dir", str(output), *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=280)
 
 

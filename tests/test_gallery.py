@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from commands import status_of
+from open_r1.cli.gallery import main
 from open_r1.report import gallery
 from open_r1.report.gallery_data import choose, data_url, describe_pool, read_curves, read_pools
 
@@ -107,7 +109,7 @@ def test_500_prompts_of_24_long_replies_with_two_pictures_each_stay_below_20_mb(
     group = describe_pool(line(pool=pool)) | {"pictures": [0, 1]}
     pictures = ["data:image/webp;base64," + "A" * 12_000] * 1000  # as many as embed() makes of 12,000,000 bytes
     data = {"run": "r", "sources": ["policy"], "written": [1], "notes": [], "curves": [], "pictures": pictures}
-    page, length = gallery.fit(data | {"groups": [group] * 500})
+    page, length = gallery.shrink_to(data | {"groups": [group] * 500})
     assert 12_000_000 < len(page) <= 20_000_000
     assert length in gallery.TEXT_LENGTHS and length < 2500
     told = embedded(page)
@@ -154,7 +156,7 @@ def test_the_curves_are_those_of_metrics_jsonl_with_a_gap_for_null(tmp_path):
 
 def test_the_command_writes_the_page_into_the_run_s_folder(tmp_path, capsys):
     run = write(tmp_path / "run", [line(1), line(2)])
-    assert gallery.main([str(run), "--steps", "2"]) == 0
+    assert status_of(main, [str(run), "--steps", "2"]) == 0
     data = embedded((run / "gallery.html").read_bytes())
     assert data["written"] == [2] and data["sources"] == ["policy"]
     assert (
@@ -164,7 +166,7 @@ def test_the_command_writes_the_page_into_the_run_s_folder(tmp_path, capsys):
 
 def test_what_cannot_be_shown_is_one_line(tmp_path, capsys):
     def refused(*words):
-        assert gallery.main([*map(str, words)]) == 2
+        assert status_of(main, [*map(str, words)]) == 2
         told = capsys.readouterr().err
         assert told.count("\n") == 1
         return told

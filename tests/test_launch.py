@@ -42,7 +42,10 @@ def test_a_dry_run_shows_recipe_batch_and_command_and_writes_nothing(capsys, qui
     recipe, notes = shown(capsys)
     assert recipe["learning_rate"] == 1e-6 and recipe["task"] == "clevr_math" and recipe["method"] == "ekipl"
     assert notes[0].startswith("batch: 1 processes x 8 prompts x G = 8 candidates; 1 x 64 rows per process")
-    assert notes[1].endswith(f"grpo.py --config {tmp_path / 'run' / 'recipe.yaml'}") and "HF_HUB_OFFLINE=1" in notes[1]
+    assert (
+        notes[1].endswith(f"-m open_r1.grpo --config {tmp_path / 'run' / 'recipe.yaml'}")
+        and "HF_HUB_OFFLINE=1" in notes[1]
+    )
     assert notes[2:] == ["missing: nothing"]
     assert quiet_machine == [] and list(tmp_path.iterdir()) == []
 
@@ -69,9 +72,9 @@ def test_a_run_writes_the_merged_recipe_with_its_command_line_and_starts_grpo(tm
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     assert recipe["argv"] == argv and recipe["seed"] == 3 and recipe["output_dir"] == str(folder)
     [(words, environment)] = quiet_machine
-    assert words[-2:] == ["--config", str(folder / "recipe.yaml")] and words[1].endswith("grpo.py")
+    assert words[-2:] == ["--config", str(folder / "recipe.yaml")] and words[1:3] == ["-m", "open_r1.grpo"]
     assert environment["HF_HUB_OFFLINE"] == "1" and environment["WANDB_MODE"] == "disabled"
-    assert "grpo.py" in capsys.readouterr().out
+    assert "open_r1.grpo" in capsys.readouterr().out
 
 
 def test_several_gpus_are_started_by_accelerate_with_the_recipe_s_configuration(monkeypatch, capsys):
@@ -187,7 +190,7 @@ def test_visible_devices_limit_the_gpus(monkeypatch):
 
 
 def run_script(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "src/open_r1/launch.py", *words]
+    command = [sys.executable, "-m", "open_r1.launch", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from commands import status_of
 from open_r1 import evaluate
 from open_r1.evaluation.model import read_lines, summarise
 
@@ -17,7 +18,7 @@ def ask(counting_data, tiny_folder, tmp_path):
     def run(*words: str, output="out"):
         folder = tmp_path / output
         places = [f"--data_path={counting_data}", f"--base_path={tiny_folder}", f"--output={folder}"]
-        status = evaluate.main([*places, "eval_max_completion_length=4", "--temperature=1", *words])
+        status = status_of(evaluate.main, [*places, "eval_max_completion_length=4", "--temperature=1", *words])
         return status, json.loads((folder / "scores.json").read_text()) if status == 0 else None
 
     return run

@@ -196,7 +196,7 @@ def test_a_recipe_file_that_is_no_mapping_or_no_yaml_is_refused(tmp_path: Path):
 
 
 def test_types_are_read_from_source_without_the_container_s_content():
-    source = Path(__file__).resolve().parents[1] / "src" / "open_r1" / "settings.py"
+    source = Path(__file__).resolve().parents[1] / "src" / "open_r1" / "recipe" / "settings.py"
     types = class_types(source, "ExternalModelConfig")
     assert types["n"] == {"int", "None"} and types["accuracy_by_kind"] == {"dict"} and types["name"] == {"str"}
     assert field_types()["learning_rate"] == {"float"} and field_types()["num_generations"] == {"int", "None"}

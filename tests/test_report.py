@@ -7,10 +7,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
+from commands import status_of
 from open_r1.cli import report
 from open_r1.report.paper_figures import draw_samples
 from open_r1.report.published import COLUMNS, METHODS, QWEN2_VL
-from open_r1.report.table import curve_points, passing_share, read_runs, table
+from open_r1.report.runs import curve_points, passing_share, read_runs
+from open_r1.report.table import table
 from open_r1.schema import UserError
 
 SETS = {"clevr_math": ("id", "ood"), "trance": ("id", "ood", "ood_left", "ood_right"), "geomath": ("id", "ood")}
@@ -106,7 +108,7 @@ def test_a_report_has_its_table_and_every_figure_twice(make, tmp_path, capsys):
         for method in ("zero_shot", "grpo", "ekipl"):
             make(method, 0, 0.4, curve=[(320, 0.3)], task=task, k=4)
     out = tmp_path / "out"
-    assert report.main([str(tmp_path / "runs"), "--output", str(out)]) == 0
+    assert status_of(report.main, [str(tmp_path / "runs"), "--output", str(out)]) == 0
     assert {path.name for path in out.iterdir()} == {
         *("report.md", "table1.md", "table1.csv"),
         *(f"figure{n}.{kind}" for n in (3, 4, 5) for kind in ("png", "svg")),
@@ -124,7 +126,7 @@ def test_a_report_has_its_table_and_every_figure_twice(make, tmp_path, capsys):
     )
     assert "left out" not in capsys.readouterr().out
     before = {path: path.read_bytes() for path in out.iterdir()}
-    assert report.main([str(tmp_path / "runs"), "--output", str(out)]) == 0
+    assert status_of(report.main, [str(tmp_path / "runs"), "--output", str(out)]) == 0
     assert [
         path.name for path, text in before.items() if path.read_bytes() != text
     ] == []  # no noise in version control
@@ -152,13 +154,13 @@ def test_teachers_of_other_accuracy_are_drawn_beside_the_published_ones(make, tm
     weak = make("ekipl", 0, 0.3).rename(tmp_path / "weak")
     make("ekipl", 0, 0.5)
     out = tmp_path / "out"
-    assert report.main([str(tmp_path / "runs"), "--output", str(out), "--teachers", f"weak={weak}"]) == 0
+    assert status_of(report.main, [str(tmp_path / "runs"), "--output", str(out), "--teachers", f"weak={weak}"]) == 0
     assert (out / "teachers.svg").is_file() and "(teachers.png)" in (out / "report.md").read_text()
 
 
 def test_a_figure_without_its_data_is_left_out_and_named(make, tmp_path, capsys):
     make("grpo", 0, 0.4)
-    assert report.main([str(tmp_path / "runs"), "--output", str(tmp_path / "out")]) == 0
+    assert status_of(report.main, [str(tmp_path / "runs"), "--output", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "left out: no run of ekipl" in out and "left out: no run has passk/scores.json" in out
     assert not (tmp_path / "out" / "figure5.png").exists()
@@ -166,7 +168,7 @@ def test_a_figure_without_its_data_is_left_out_and_named(make, tmp_path, capsys)
 
 def test_what_cannot_be_reported_is_one_line(make, tmp_path, capsys):
     def refused(*folders):
-        assert report.main([*map(str, folders), "--output", str(tmp_path / "out")]) == 2
+        assert status_of(report.main, [*map(str, folders), "--output", str(tmp_path / "out")]) == 2
         return capsys.readouterr().err
 
     assert "none is no folder" in refused(tmp_path / "none")
@@ -179,5 +181,5 @@ def test_what_cannot_be_reported_is_one_line(make, tmp_path, capsys):
 
 def test_curves_of_different_k_are_not_drawn_as_one(make, tmp_path, capsys):
     make("grpo", 0, k=4), make("grpo", 1, k=8)
-    report.main([str(tmp_path / "runs"), "--output", str(tmp_path / "out")])
+    status_of(report.main, [str(tmp_path / "runs"), "--output", str(tmp_path / "out")])
     assert "evaluated with K = [4, 8]; a curve needs one K" in capsys.readouterr().out

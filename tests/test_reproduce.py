@@ -10,7 +10,7 @@ import pytest
 
 from open_r1.recipe.merge import merge_recipe, parse_overrides
 from open_r1.report.published import METHODS
-from open_r1.report.table import Run
+from open_r1.report.runs import Run
 from open_r1.tasks import TASKS
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))

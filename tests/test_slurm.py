@@ -27,17 +27,17 @@ def test_training_starts_the_launcher_once_on_every_node_with_the_user_s_words(j
     [(command, beside)] = job
     assert beside is None
     assert command[:5] == ["srun", "--nodes=3", "--ntasks=3", "--nodelist=n1,n2,n3", "--cpus-per-task=64"]
-    assert command[6] == sys.executable and command[7].endswith("launch.py")
-    assert command[8:14] == ["--task", "trance", "--model", "2b", "--seed", "1"]
-    assert command[14:16] == ["--output_dir", "runs/slurm-7"]  # the job's own: a requeued job has the same number
-    assert command[16:] == ["--num_machines", "3", "--main_address", "10.0.0.1", "--main_port", "20014"]
+    assert command[6:9] == [sys.executable, "-m", "open_r1.launch"]
+    assert command[9:15] == ["--task", "trance", "--model", "2b", "--seed", "1"]
+    assert command[15:17] == ["--output_dir", "runs/slurm-7"]  # the job's own: a requeued job has the same number
+    assert command[17:] == ["--num_machines", "3", "--main_address", "10.0.0.1", "--main_port", "20014"]
 
 
 def test_one_node_is_told_nothing_of_others_and_a_named_folder_stays(job, monkeypatch):
     monkeypatch.setattr(slurm, "job_nodes", lambda: NODES[:1])
     slurm.main(["train", "--output_dir", "runs/mine"])
     [(command, _)] = job
-    assert command[8:] == ["--output_dir", "runs/mine"]
+    assert command[9:] == ["--output_dir", "runs/mine"]
 
 
 def test_with_a_vllm_server_the_last_node_serves_and_the_others_train(job):

@@ -23,7 +23,7 @@ LAUNCHER = """
         sys.exit("teachers all gone")
     import yaml
     sys.path.insert(0, {src!r})
-    from open_r1.recipe import merge_recipe, parse_overrides
+    from open_r1.recipe.merge import merge_recipe, parse_overrides
     words = dict(zip(sys.argv[1:11:2], sys.argv[2:11:2]))
     task, method, seed, folder = (words["--" + key] for key in ("task", "method", "seed", "output_dir"))
     overrides = parse_overrides(["--seed", seed, *sys.argv[11:]])
@@ -76,7 +76,7 @@ def study(tmp_path, monkeypatch):
     summaries = {f"{method}{seed}": summary(method, seed) for method in methods for seed in range(3)}
     names = {"src": str(SCRIPTS.parent / "src"), "log": str(tmp_path / "made"), "summaries": json.dumps(summaries)}
     launcher.write_text(textwrap.dedent(LAUNCHER).format(**names))
-    monkeypatch.setattr(learning, "LAUNCHER", launcher)
+    monkeypatch.setattr(learning, "LAUNCH", (sys.executable, str(launcher)))
     monkeypatch.setattr(learning, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(learning, "RESULTS", tmp_path / "results")
     return lambda *words: learning.main(["--tasks", "trance", *words])

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from open_r1.evaluation.results import SetResult, pool, with_pooled_ood
 from open_r1.report.run_folder import print_table, read_metrics, write_summary
 from open_r1.schema import Score, UserError
-from open_r1.utils.provenance import git_commit, hardware, peak_rss_mib, write_json
+from open_r1.utils.files import write_json
+from open_r1.utils.provenance import git_commit, hardware, peak_rss_mib
 
 SUMMARY_KEYS = {
     *("task", "model", "method", "seed", "commit", "argv", "prompts", "steps", "seconds", "peak_rss_mib"),

@@ -1,6 +1,6 @@
-"""Collecting entry: asks the external models about a task's training rows ahead of training, and keeps what they say.
+"""Ask the external models about a task's training rows ahead of training, and keep their replies (`make collect`).
 
-    python src/open_r1/generate.py --task clevr_math --models gpt-4o-scripted --rows 100 --budget 5 [--dry_run]
+    python -m open_r1.generate --task clevr_math --models gpt-4o-scripted --rows 100 --budget 5 [--dry_run]
 
 Rows, prompts and models are those of `make train` with the same task, model and overrides, so that the training finds
 every reply in the store. Stopped at any moment and started again, it goes on; a dry run asks nobody.
@@ -8,14 +8,9 @@ every reply in the store. Stopped at any moment and started again, it goes on; a
 
 import argparse
 import asyncio
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
-
-if __package__ in (None, ""):  # run as a script: import open_r1 from here, and hide this folder's names from others
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from tqdm import tqdm
 
@@ -33,6 +28,7 @@ from open_r1.recipe.settings import Settings
 from open_r1.recipe.step import TRL_DEFAULTS
 from open_r1.schema import Row, UserError
 from open_r1.tasks import get_task
+from open_r1.utils.entry import command_parser, run_entry
 from open_r1.utils.names import unknown_name
 
 
@@ -84,18 +80,11 @@ def look_up(provider: StoredProvider, rows: Sequence[Row], settings: Settings) -
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the entry's own options; everything else is an override of the recipe."""
-    parser = argparse.ArgumentParser(
-        description="Collect replies. Any further --key value overrides the recipe.", allow_abbrev=False
-    )
-    parser.add_argument("--task", default="clevr_math", help="clevr_math, geomath or trance")
-    parser.add_argument("--model", default="tiny", help="whose recipe: tiny, 2b or 7b")
-    parser.add_argument(
-        "--teachers", default="", help="files in recipes/teachers, by commas (default: the task's scripted)"
-    )
+    about = "Collect replies of external models. Any further --key value overrides the recipe."
+    parser = command_parser(about, task=None, model=None, teachers=None, dry_run="print the estimate and ask nobody")
     parser.add_argument("--models", default="", help="names of the recipe's external models, a comma between; all")
     parser.add_argument("--rows", type=int, help="the first so many training rows; all")
     parser.add_argument("--budget", type=float, help="dollars that the store's ledger may reach")
-    parser.add_argument("--dry_run", action="store_true", help="print the estimate and ask nobody")
     return parser
 
 
@@ -123,11 +112,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; what came is kept; start again to go on", file=sys.stderr)
-        sys.exit(130)
+    run_entry(main, interrupted="stopped; what came is kept; start again to go on")

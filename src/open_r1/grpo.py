@@ -1,16 +1,13 @@
 """Training entry, read top to bottom: data, base policy, evaluation, the method's stages, evaluation, summary.
 
-    python src/open_r1/grpo.py --config RUN/recipe.yaml          (launch.py writes that recipe and starts this)
+    python -m open_r1.grpo --config RUN/recipe.yaml          (launch.py writes that recipe and starts this)
 
 Everything goes into the run's folder, the recipe's `output_dir`; of two stages the first has a folder of its own in it.
 """
 
-import argparse
 import functools
-import signal
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from open_r1.configs import EKIPLConfig, load_config
 from open_r1.data.prepare import prepare_rows
 from open_r1.data.prompts import PromptKind, to_dataset
-from open_r1.evaluation.policy_replies import CurveCallback
+from open_r1.evaluation.curve import CurveCallback
 from open_r1.evaluation.run import Evaluate, Seconds, evaluate_once, evaluate_path, evaluate_policy, grader
 from open_r1.external import Gatherer, behind_store
 from open_r1.external.build import build_providers
@@ -30,7 +27,7 @@ from open_r1.policy.loading import load_policy
 from open_r1.recipe.merge import untrained
 from open_r1.report.figures import draw_run
 from open_r1.report.run_folder import print_table, read_metrics, write_summary
-from open_r1.schema import Row, UserError
+from open_r1.schema import Row
 from open_r1.tasks import Task, get_task
 from open_r1.training.base_policy import make_base, read_recipe
 from open_r1.training.candidate_log import CandidateLog
@@ -41,6 +38,7 @@ from open_r1.training.stopping import Stopped
 from open_r1.training.supervised import build_sft, lora_config
 from open_r1.training.teachers import Asking, Teachers
 from open_r1.training.trainer import EKIPLTrainer, reward_functions
+from open_r1.utils.entry import command_parser, run_entry
 from open_r1.utils.processes import hold
 from open_r1.utils.provenance import weights_digest
 
@@ -167,25 +165,22 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
     return summary
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Parse the command line and run."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def main(argv: Sequence[str]) -> int:
+    """Parse the command line and run; returns the exit status."""
+    parser = command_parser(__doc__)
     parser.add_argument("--config", type=Path, required=True, help="merged recipe, as launch.py writes it")
     config = load_config(parser.parse_args(argv).config)
     folder = Path(str(config.output_dir))
-    with hold(folder / "run.lock") if PartialState().is_main_process else nullcontext(), room_on(folder):
-        run(config)
-    PartialState().destroy_process_group()  # without it several processes can abort after all is done
-
-
-if __name__ == "__main__":
     try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+        with hold(folder / "run.lock") if PartialState().is_main_process else nullcontext(), room_on(folder):
+            run(config)
     except Stopped as stopped:
         if PartialState().is_main_process:
             print(stopped, flush=True)
-        sys.exit(stopped.status)
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        return stopped.status
+    PartialState().destroy_process_group()  # without it several processes can abort after all is done
+    return 0
+
+
+if __name__ == "__main__":
+    run_entry(main)

@@ -1,7 +1,7 @@
 """What `make train` runs: merge the recipe, check it and the machine, make the run folder, start grpo.py.
 
-    python src/open_r1/launch.py --task trance --model 2b --method ekipl --dry_run
-    python src/open_r1/launch.py --learning_rate 1e-6 --external_models[0].accuracy .9
+    python -m open_r1.launch --task trance --model 2b --method ekipl --dry_run
+    python -m open_r1.launch --learning_rate 1e-6 --external_models[0].accuracy .9
 
 It imports neither torch nor TRL: a dry run and every refusal take a few seconds. The training process takes its place
 (exec), so signals of a terminal or a scheduler reach the trainer itself.
@@ -17,9 +17,6 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
-if __package__ in (None, ""):  # run as a script: import open_r1 from here, and hide this folder's names from others
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 import yaml
 
 from open_r1.preflight.fit import accelerate_config
@@ -29,32 +26,25 @@ from open_r1.recipe.merge import RECIPES, merge_recipe, parse_overrides, read_ya
 from open_r1.recipe.rules import check_recipe, with_defaults
 from open_r1.recipe.step import check_batch, cut_step
 from open_r1.schema import UserError
+from open_r1.utils.entry import command_parser, run_entry
 
-ENTRY = Path(__file__).with_name("grpo.py")
+TRAINING = ("-m", "open_r1.grpo")
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser of the launcher's own options; everything else is an override of the recipe."""
-    parser = argparse.ArgumentParser(
-        description="Train. Any further --key value, --key=value or key=value overrides the recipe.", allow_abbrev=False
-    )
-    parser.add_argument("--task", default="clevr_math", help="clevr_math, geomath or trance")
-    parser.add_argument("--model", default="tiny", help="tiny, 2b or 7b")
-    parser.add_argument("--method", default="ekipl", help="a file in recipes/methods")
-    parser.add_argument(
-        "--teachers", default="", help="files in recipes/teachers, by commas (default: the task's scripted)"
-    )
+    about = "Train. Any further --key value, --key=value or key=value overrides the recipe."
+    parser = command_parser(about, task=None, model=None, method=None, teachers=None, dry_run=None)
     parser.add_argument("--output_dir", default="", help="the run's folder (default: runs/<time>-<what>)")
     parser.add_argument("--num_processes", type=int, default=0, help="in all; default: one per visible GPU")
     parser.add_argument("--num_machines", type=int, default=1, help="nodes that train together (slurm/train.slurm)")
     parser.add_argument("--main_address", default="127.0.0.1", help="address of node 0")
     parser.add_argument("--main_port", default="29500", help="a free port of node 0")
-    parser.add_argument("--dry_run", "--dry-run", action="store_true", help="show all, start and write nothing")
     return parser
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run or show what the command line asks for; raises UserError for what cannot be meant or is missing."""
+    """Run or show what the command line asks for; raises UserError for invalid or missing input."""
     args, words = build_parser().parse_known_args(argv)
     recipe = merge_recipe(args.task, args.model, args.method, parse_overrides(words), args.teachers)
     recipe["argv"] = list(argv)
@@ -148,7 +138,7 @@ def near(path: Path) -> str:
 
 def launch_command(recipe: dict[str, Any], config: Path, processes: int, machines: Sequence[str] = ()) -> list[str]:
     """Build the training command: plain Python for one process, accelerate for several."""
-    train = [near(ENTRY), "--config", str(config)]
+    train = [*TRAINING, "--config", str(config)]
     configuration = accelerate_config(recipe, processes)
     if configuration is None:
         return [near(Path(sys.executable)), *train]
@@ -184,8 +174,4 @@ def start(command: list[str], environment: dict[str, str]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run_entry(main)

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: the sft stage of a method, and as an entry the tiny base policy (`make base TASK=...`).
 
-    python src/open_r1/sft.py --base --task clevr_math [--seed 0] [--output bases/clevr_math]
+    python -m open_r1.sft --base --task clevr_math [--seed 0] [--output bases/clevr_math]
 
 The stage teaches the policy the completions of its rows by TRL's SFTTrainer: the loss is on the completion alone, which
 is reasoning and answer (CoT-SFT) or, with the direct prompt, the answer (ANS-SFT).
@@ -11,27 +11,23 @@ the right one has a small share (synthetic/<task>.py, RIGHT_SHARE). It sees well
 do is what it has to do with a real model.
 """
 
-import argparse
-import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 
 from open_r1.recipe.merge import parse_overrides
-from open_r1.schema import UserError
 from open_r1.tasks import get_task
 from open_r1.training.base_policy import make_base, read_recipe
+from open_r1.utils.entry import command_parser, run_entry
 from open_r1.utils.provenance import ROOT
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str]) -> None:
     """Parse the command line and make the base."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser = command_parser(__doc__, task=None, output="folder of the base (default: bases/<task>)")
     parser.add_argument("--base", action="store_true", required=True, help="make the tiny base policy")
-    parser.add_argument("--task", required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path)
     args, overrides = parser.parse_known_args(argv)
     task = get_task(args.task)
     output = args.output or ROOT / "bases" / task.name
@@ -41,7 +37,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    run_entry(main)

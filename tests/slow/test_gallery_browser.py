@@ -7,7 +7,8 @@ import subprocess
 import pytest
 from PIL import Image
 
-from open_r1.report import gallery
+from commands import status_of
+from open_r1.cli.gallery import main
 from test_gallery import EVIL, candidate, line, pool_of, write
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -44,7 +45,7 @@ def page(tmp_path):
     run = write(tmp_path / "run", [line(step, pool, [str(picture)], id) for step, pool, id in pools])
     curves = [{"step": step, "policy/reward": step / 2, "kept/reward": 2, "kept_share/t": 0.5} for step in (1, 2)]
     write(run, curves, "metrics.jsonl")
-    assert gallery.main([str(run)]) == 0
+    assert status_of(main, [str(run)]) == 0
     return run / "gallery.html"
 
 
@@ -83,7 +84,7 @@ def test_a_screenshot_shows_curves_and_pictures(page, browse, tmp_path):
 def test_of_500_prompts_only_those_near_the_window_are_built(tmp_path, browse):
     pool = [candidate(text=f"<think>{'red cube ' * 60}</think><answer>{k}</answer>", rank=k) for k in range(24)]
     run = write(tmp_path / "run", [line(step, pool, id=f"{step}-{p}") for step in range(50) for p in range(10)])
-    assert gallery.main([str(run)]) == 0
+    assert status_of(main, [str(run)]) == 0
     assert (run / "gallery.html").stat().st_size < 20_000_000
     body = browse(run / "gallery.html").split("<main")[1].split("</main>")[0]
     assert body.count("<article") == 500 and 2 <= body.count("<h2") <= 20

@@ -101,7 +101,7 @@ def test_ekipl_trains_against_vllm_from_the_recipe_to_the_summary(vllm, tmp_path
     words += [f"--external_models[0].api_base={vllm}", "--external_models[0].max_tokens=96", "--external_models[0].n=4"]
     words += ["--external_models[0].timeout_s=300", f"--output_dir={tmp_path / 'run'}"]
     words += ["--external_weight=snis", "--weight_proposal=mixture"]  # recipes/teachers/vllm.yaml has scores: true
-    command = [sys.executable, "src/open_r1/launch.py", *words]
+    command = [sys.executable, "-m", "open_r1.launch", *words]
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=1500, check=False)
     assert run.returncode == 0, run.stderr[-3000:]

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
-LAUNCH = [sys.executable, str(ROOT / "src/open_r1/launch.py")]
+LAUNCH = [sys.executable, "-m", "open_r1.launch"]
 SHORT = ["max_steps=12", "num_train_rows=24", "num_test_rows=8", "per_device_train_batch_size=32", "save_steps=2"]
 CLOCKS = {"time_s", "step_time", "external/wait_s"}
 

@@ -1,17 +1,14 @@
 """Check a data folder or file before training: counts, kinds of answers, sizes of pictures, and every bad row.
 
-python src/open_r1/check_data.py --data_path data/my_set [--task geomath] [--image_folder pictures]
+python -m open_r1.cli.check_data --data_path data/my_set [--task geomath] [--image_folder pictures]
 Exit status: 0 all rows are good, 1 there are bad rows, 2 the data cannot be read at all.
 """
 
-import argparse
 import re
-import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a script, Python finds this folder but not src
 
 from PIL import Image
 from tqdm import tqdm
@@ -19,6 +16,7 @@ from tqdm import tqdm
 from open_r1.data.rows import BadRow, LoadedRows, VerifyImages, read_rows
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS, Task, get_task
+from open_r1.utils.entry import command_parser, run_entry
 from open_r1.utils.hub import fetch, is_hub_id
 
 ANSWER_KINDS = {  # the first pattern that matches whole names the kind
@@ -147,18 +145,14 @@ def print_reports(reports: list[SetReport]) -> None:
             print(f"  bad      {bad}")
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the check; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Check a data folder or file before training.")
+    parser = command_parser(__doc__, task="only this task; needed for a JSON file with a name of your own")
+    parser.set_defaults(task="")
     parser.add_argument("--data_path", required=True, help="folder in the Reason-RFT-CoT layout, JSON file, or hub id")
-    parser.add_argument("--task", help="only this task; needed for a JSON file with a name of your own")
     parser.add_argument("--image_folder", help="where the image names start (default: as the layout has it)")
     args = parser.parse_args(argv)
-    try:
-        reports = check(args.data_path, args.task, args.image_folder)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    reports = check(args.data_path, args.task or None, args.image_folder)
     print_reports(reports)
     for file in unread_files(args.data_path):
         print(f"\nnot read: {file} (no task has a set of that name)")
@@ -166,4 +160,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_entry(main)

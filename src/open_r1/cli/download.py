@@ -1,17 +1,15 @@
 """Download the real data set, unpack its pictures and count what is there; run again, it continues where it stopped.
 
-python src/open_r1/download.py [--repo tanhuajie2001/Reason-RFT-CoT-Dataset] [--output data/Reason-RFT-CoT-Dataset]
+python -m open_r1.cli.download [--repo tanhuajie2001/Reason-RFT-CoT-Dataset] [--output data/Reason-RFT-CoT-Dataset]
 Exit status: 0 all rows are good, 1 there are bad rows, 2 nothing could be downloaded or unpacked.
 """
 
-import argparse
-import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # run as a script, Python finds this folder but not src
 
 from open_r1.cli.check_data import check, print_reports
 from open_r1.schema import UserError
+from open_r1.utils.entry import command_parser, run_entry
 from open_r1.utils.hub import DATASET, default_folder, fetch, unpack_images
 
 
@@ -25,29 +23,24 @@ def download(repo: str, output: Path, unpack_only: bool = False) -> Path:
         return fetch(repo, output)
     if not output.is_dir():
         raise UserError(
-            f"{output} does not exist; --unpack_only works on a folder with train_images.zip; mend --output"
+            f"{output} does not exist; --unpack_only works on a folder with train_images.zip; correct --output"
         )
     unpack_images(output)
     return output
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: Sequence[str]) -> int:
     """Download, unpack, count; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Download the real data set and unpack its pictures.")
+    parser = command_parser(__doc__, output="folder to put it in (default: data/<name>)")
     parser.add_argument("--repo", default=DATASET, help="data set on the Hugging Face hub")
-    parser.add_argument("--output", type=Path, help="folder to put it in (default data/<name>)")
     parser.add_argument("--unpack_only", action="store_true", help="download nothing; unpack the archives in --output")
     args = parser.parse_args(argv)
-    try:
-        folder = download(args.repo, args.output or default_folder(args.repo), args.unpack_only)
-        reports = check(str(folder), verify_images="exists")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+    folder = download(args.repo, args.output or default_folder(args.repo), args.unpack_only)
+    reports = check(str(folder), verify_images="exists")
     print_reports(reports)
     print(f"\nready: DATA_PATH={folder}  (make check-data DATA_PATH={folder} decodes every picture)")
     return 1 if any(report.bad for report in reports) else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_entry(main)

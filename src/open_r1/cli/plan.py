@@ -1,21 +1,15 @@
 """What a run needs, before it is started: memory per GPU, tokens per step, hours, dollars for the external models.
 
-    python src/open_r1/plan.py --task trance --model 7b --gpus 8 --mem 80 [--key value ...]      (`make plan` runs this)
-    python src/open_r1/plan.py --table                        # docs/HARDWARE.md: which recipe fits into which GPUs
+    python -m open_r1.cli.plan --task trance --model 7b --gpus 8 --mem 80 [--key value ...]      (`make plan` runs this)
+    python -m open_r1.cli.plan --table                        # docs/HARDWARE.md: which recipe fits into which GPUs
 
 What does not fit is refused with the setting to change. Memory is arithmetic held against measurements
 (results/plan.json); hours are an estimate from a GPU's published speed that nothing here has been held against.
 """
 
-import argparse
 import math
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
-
-if __package__ in (None, ""):  # run as a script: import open_r1 from here, and hide this folder's names from others
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from open_r1.preflight.fit import fits, load_of, need_of, refusal, remedy, setup_of, shape_of
 from open_r1.preflight.memory import GIB, Load
@@ -24,6 +18,7 @@ from open_r1.recipe.merge import merge_recipe, parse_overrides
 from open_r1.recipe.rules import check_recipe, with_defaults
 from open_r1.recipe.step import cut_step
 from open_r1.schema import UserError
+from open_r1.utils.entry import command_parser, run_entry
 from open_r1.utils.markdown import markdown
 
 TRAIN_ROWS = {"clevr_math": 35_000, "geomath": 4_500, "trance": 60_000}  # Reason-RFT-CoT-Dataset
@@ -135,11 +130,7 @@ def hardware_table() -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Print the plan, or raise UserError after it where it does not fit."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
-    parser.add_argument("--task", default="clevr_math", help="clevr_math, geomath or trance")
-    parser.add_argument("--model", default="tiny", help="tiny, 2b or 7b")
-    parser.add_argument("--method", default="ekipl", help="a file in recipes/methods")
-    parser.add_argument("--teachers", default="", help="files in recipes/teachers, by commas (default: scripted)")
+    parser = command_parser(__doc__, task=None, model=None, method=None, teachers=None)
     parser.add_argument("--gpus", type=int, default=8, help="how many GPUs (or CPU processes)")
     parser.add_argument("--mem", type=float, default=80, help="memory of each in GiB")
     parser.add_argument("--table", action="store_true", help="print the table of docs/HARDWARE.md")
@@ -157,8 +148,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run_entry(main)

@@ -1,112 +1,35 @@
-"""Report entry (`make report RUNS=...`): Table 1 beside the paper's numbers, and figures 3, 4 and 5.
+"""Put finished runs beside the paper: Table 1 and figures 3, 4 and 5 (`make report RUNS=...`).
 
-    python src/open_r1/report.py runs/<run> runs/<run> ... [--output reports/today]
+    python -m open_r1.cli.report runs/<run> runs/<run> ... [--output reports/today]
 
 It reads finished runs, one or a folder of them at a time: summary.json, metrics.jsonl, curve.jsonl (`curve_every`), and
 passk/scores.json (`make eval MODEL_PATH=RUN K=64 SPLIT=id OUTPUT=RUN/passk`). A figure that lacks its data is left out
 and named.
 """
 
-import argparse
-import csv
-import os
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-if not __package__:  # run as a script
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
-
-from open_r1.report.paper_figures import draw_passes, draw_samples, draw_sources, draw_teachers
-from open_r1.report.published import METHODS
-from open_r1.report.table import Run, of, passing_share, read_runs, table, tasks_of
-from open_r1.schema import UserError
-from open_r1.tasks import get_task
-from open_r1.utils.markdown import markdown
-
-NOTE = """Percent; ours: mean ± standard deviation over seeds. TRANCE is the partial-credit score. `mean` is the mean of
-a task's sets, ours and not the paper's average. Runs with MODEL=tiny are of a small policy on synthetic pictures:
-compare the order of methods with the paper's, not the numbers."""
-
-CURVES = """Curves are taken on the first rows of each test set (`curve_rows`), their ends and GRPO's final score on the
-same rows. Where a mean curve first reaches that score:"""
+from open_r1.report.report import write_report
+from open_r1.report.runs import read_runs
+from open_r1.utils.entry import command_parser, run_entry
 
 
-def write_table(runs: Sequence[Run], folder: Path) -> str:
-    """Write table1.md and table1.csv; returns the Markdown."""
-    head, rows = table(runs)
-    text = f"{markdown(head, rows)}\n{NOTE}\n"
-    (folder / "table1.md").write_text(text, encoding="utf-8")
-    with (folder / "table1.csv").open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([head, *rows])
-    return text
-
-
-def passing_table(runs: Sequence[Run]) -> str:
-    """Say at which share of GRPO's prompts its final score is reached with external models (the paper's figure 3)."""
-    rows = []
-    for task in tasks_of(runs):
-        for method in ("ekipl", "ekipl_plus"):
-            for name in ("id", "ood"):
-                if (found := passing_share(of(runs, task, method), of(runs, task, "grpo"), name)) is not None:
-                    share, prompts = found["share"], found["prompts"]
-                    told = ["not reached"] * 2 if share is None else [f"{prompts:.0f}", f"{100 * share:.0f} %"]
-                    level = f"{100 * (found['level'] or 0):.1f}"
-                    rows.append([get_task(task).title, METHODS[method], name.upper(), level, *told])
-    return markdown(["task", "method", "set", "GRPO's final score", "prompts", "share of GRPO's prompts"], rows)
-
-
-def write_report(runs: Sequence[Run], folder: Path, teachers: Mapping[str, Sequence[Run]] | None = None) -> list[str]:
-    """Write everything into `folder`; returns why figures were left out, one line each.
-
-    `teachers` are further EKIPL runs, by a word for their external models.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    text, lacking = [f"# Report\n\n{write_table(runs, folder)}"], []
-    for title, draw in (
-        ("Figure 3: accuracy against training prompts", draw_samples),
-        ("Figure 4: sources of the kept candidates", draw_sources),
-        ("Figure 5: pass@k", draw_passes),
-    ):
-        try:
-            picture, _ = draw(runs, folder)
-        except UserError as error:
-            lacking.append(str(error))
-        else:
-            text.append(f"## {title}\n\n![{title}]({picture.name})\n")
-            if draw is draw_samples:
-                text.append(f"{CURVES}\n\n{passing_table(runs)}")
-    if teachers:
-        picture, _ = draw_teachers({"published": runs, **teachers}, runs, folder)
-        text.append(f"## External models of different accuracy\n\n![Accuracy by teachers]({picture.name})\n")
-    commits = sorted({run.summary["commit"] for run in runs})
-    folders = sorted({os.path.relpath(run.folder.parent) for run in runs})
-    text.append(f"{len(runs)} runs from {', '.join(folders)}, made at commit {', '.join(commits)}.\n")
-    (folder / "report.md").write_text("\n".join(text), encoding="utf-8")
-    return lacking
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and write the report; exit status 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(prog="report.py", description=(__doc__ or "").split("\n")[0])
+def main(argv: Sequence[str]) -> None:
+    """Parse the command line and write the report."""
+    parser = command_parser(__doc__, output="folder to write to (default: reports/latest)")
+    parser.set_defaults(output=Path("reports/latest"))
     parser.add_argument("runs", nargs="+", type=Path, help="run folders, or folders of runs")
     parser.add_argument(
         "--teachers", nargs="*", default=[], metavar="WORD=FOLDER", help="EKIPL runs with other external models"
     )
-    parser.add_argument("--output", type=Path, default=Path("reports/latest"), help="folder to write to")
     args = parser.parse_args(argv)
-    try:
-        teachers = {word: read_runs([Path(place)]) for word, _, place in (t.partition("=") for t in args.teachers)}
-        lacking = write_report(read_runs(args.runs), args.output, teachers)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for line in lacking:
+    teachers = {word: read_runs([Path(place)]) for word, _, place in (t.partition("=") for t in args.teachers)}
+    for line in write_report(read_runs(args.runs), args.output, teachers):
         print(f"left out: {line}")
     print((args.output / "table1.md").read_text(encoding="utf-8"))
     print(args.output / "report.md")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_entry(main)

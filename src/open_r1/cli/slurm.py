@@ -1,6 +1,6 @@
 """What slurm/*.slurm start on a job's first node: who does what on which node, as srun commands.
 
-    sbatch --nodes 2 slurm/train.slurm --task trance --model 2b      (runs: python src/open_r1/slurm.py train --task ..)
+    sbatch --nodes 2 slurm/train.slurm --task trance --model 2b      (runs: python -m open_r1.cli.slurm train --task ..)
 
 Training takes every node; where the policy's samples come from a vLLM server (`use_vllm: true`, `vllm_mode: server`)
 the last node serves and the others train, as Open-R1 splits them. Nothing of a cluster is written here: names, counts
@@ -18,14 +18,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-if __package__ in (None, ""):  # run as a script: import open_r1 from here, and hide this folder's names from others
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
-
 from open_r1.launch import build_parser
 from open_r1.recipe.merge import merge_recipe, parse_overrides
 from open_r1.schema import UserError
+from open_r1.utils.entry import run_entry
 
-HERE = Path(__file__).resolve().parents[1]
 CONTROLLER_S = 60  # a controller that has not answered by then is down
 STOP_S = 60  # what a server gets to end in once the training has
 PORTS = range(20_000, 30_000)
@@ -66,7 +63,7 @@ def train(words: list[str]) -> int:
 
 def evaluate(words: list[str]) -> int:
     """Evaluate on the first node, with the words of evaluate.py."""
-    return run(srun(job_nodes()[:1], [sys.executable, str(HERE / "evaluate.py"), *words]))
+    return run(srun(job_nodes()[:1], [sys.executable, "-m", "open_r1.evaluate", *words]))
 
 
 def serve(words: list[str]) -> int:
@@ -85,7 +82,7 @@ def training(words: Sequence[str], trainers: Sequence[Node], server: Node | None
 
     The folder is the job's own unless the words name one: a requeued job has the same number and goes on in it.
     """
-    command = [sys.executable, str(HERE / "launch.py"), *words]
+    command = [sys.executable, "-m", "open_r1.launch", *words]
     if not any(word.split("=")[0] == "--output_dir" for word in words):
         command += ["--output_dir", f"runs/slurm-{os.environ['SLURM_JOB_ID']}"]
     if len(trainers) > 1:
@@ -160,8 +157,4 @@ def run(command: list[str], beside: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run_entry(main)

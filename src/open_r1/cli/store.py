@@ -1,17 +1,13 @@
-"""Store entry: what a store of bought replies holds; hands a task's replies on as Parquet, and takes them over.
+"""Show what a store of bought replies holds, export a task's replies as Parquet, or import them (`make store`).
 
-python src/open_r1/store.py [--store data/replies.sqlite] [--task clevr_math]
-python src/open_r1/store.py --task clevr_math --output replies.parquet
-python src/open_r1/store.py --task clevr_math --from replies.parquet
+python -m open_r1.cli.store [--store data/replies.sqlite] [--task clevr_math]
+python -m open_r1.cli.store --task clevr_math --output replies.parquet
+python -m open_r1.cli.store --task clevr_math --from replies.parquet
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-
-if __package__ in (None, ""):  # run as a script: import open_r1 from here, and hide this folder's names from others
-    sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from open_r1.external import open_store
 from open_r1.external.store.inventory import describe
@@ -20,25 +16,26 @@ from open_r1.external.store.stored_provider import DEFAULT_STORE
 from open_r1.recipe.settings import PROMPT_KINDS
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
+from open_r1.utils.entry import command_parser, run_entry
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = argparse.ArgumentParser(description="Show, export or import bought replies.", allow_abbrev=False)
+    parser = command_parser(
+        __doc__, task="only this task's (default: all)", output="Parquet file for the task's replies"
+    )
+    parser.set_defaults(task="")
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE, help="the file (default: %(default)s)")
-    parser.add_argument("--task", help="clevr_math, geomath or trance; without it all are shown")
-    parser.add_argument("--output", type=Path, help="write the task's replies to this Parquet file")
     parser.add_argument("--from", type=Path, dest="source", help="take over the replies of this Parquet file")
     return parser
 
 
 def main(argv: Sequence[str]) -> None:
     """Export or import where asked to, then show what is there; raises UserError."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     task = get_task(args.task) if args.task else None
     if (args.output or args.source) and task is None:
-        parser.error("--output and --from need --task")
+        raise UserError("--output and --from take the replies of one task; add --task NAME (make: TASK=...)")
     store, ledger = open_store(args.store, read_only=args.source is None)
     if task is not None and args.source:
         instructions = {kind: task.instruction_for(kind) for kind in PROMPT_KINDS}
@@ -46,12 +43,8 @@ def main(argv: Sequence[str]) -> None:
         print(f"{args.source}: {new:,} of {total:,} replies are new")
     if task is not None and args.output:
         print(f"{args.output}: {export_parquet(store, task.name, args.output):,} replies")
-    print(describe(store, ledger, args.task))
+    print(describe(store, ledger, args.task or None))
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    run_entry(main)

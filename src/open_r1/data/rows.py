@@ -170,7 +170,7 @@ def _image_folder(path: Path, file: Path, split: str, items: list[Any], given: s
         if not (path / "images" / name).is_dir():
             raise UserError(
                 f"{path} has no folder images/{name}, where the pictures of set '{split}' are looked for; unpack"
-                f" {name}.zip with `python src/open_r1/download.py --unpack_only --output {path}`"
+                f" {name}.zip with `python -m open_r1.cli.download --unpack_only --output {path}`"
             )
         return path / "images" / name
     # A single file that lies in a layout (train_jsons/base/x.json) also finds the layout's pictures.

@@ -4,9 +4,6 @@ One JSON line per reply is written as it comes (`<set>.jsonl`), so a stopped eva
 cut by a kill and requests that failed are asked again. scores.json has means, standard errors and pass@k.
 """
 
-import argparse
-import json
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,9 +20,11 @@ from open_r1.evaluation.backends import BackEnd, Question
 from open_r1.evaluation.options import claim, make_back_end, settings_of
 from open_r1.evaluation.pass_at_k import pass_at_k, powers_of_two, standard_error
 from open_r1.recipe.settings import Settings
-from open_r1.schema import Row, Score, UserError
+from open_r1.schema import Row, Score
 from open_r1.tasks import Task, get_task
-from open_r1.utils.provenance import ROOT, git_commit, hardware, write_json
+from open_r1.utils.entry import command_parser
+from open_r1.utils.files import append_jsonl, read_jsonl, write_json, write_jsonl
+from open_r1.utils.provenance import ROOT, git_commit, hardware
 
 PARTS = tuple(field.name for field in fields(Score))
 
@@ -34,9 +33,8 @@ def read_lines(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
     """Read the replies that an earlier start wrote, by row and sample; a last line that was cut is dropped."""
     if not path.is_file():
         return {}
-    whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    path.write_text("".join(whole), encoding="utf-8")
-    lines = map(json.loads, whole)
+    lines = read_jsonl(path, cut="drop")
+    write_jsonl(path, lines)  # without the cut line, to which the next would be joined
     return {(line["id"], line["sample"]): line for line in lines if not line["failed"]}
 
 
@@ -48,14 +46,12 @@ def ask_set(
     done = read_lines(path)
     ordered = sorted(rows, key=lambda row: len(row.problem))  # a batch of prompts of one length has little padding
     open_ = [Question(row, i) for row in ordered for i in range(k) if (row.id, i) not in done]
-    with path.open("a", encoding="utf-8") as file:
-        for (row, sample), reply in back_end(open_, f"{name}: {len(open_)} replies") if open_ else ():
-            line = {"id": row.id, "sample": sample, "kind": row.kind, "answer": row.answer, "reply": reply}
-            score = task.grade(reply or "", row.answer, setting)  # an empty reply is wrong for every grader
-            parts = {part: value for part, value in asdict(score).items() if value is not None}
-            done[row.id, sample] = line | {"failed": reply is None} | parts
-            file.write(json.dumps(done[row.id, sample], ensure_ascii=False) + "\n")
-            file.flush()
+    for (row, sample), reply in back_end(open_, f"{name}: {len(open_)} replies") if open_ else ():
+        line = {"id": row.id, "sample": sample, "kind": row.kind, "answer": row.answer, "reply": reply}
+        score = task.grade(reply or "", row.answer, setting)  # an empty reply is wrong for every grader
+        parts = {part: value for part, value in asdict(score).items() if value is not None}
+        done[row.id, sample] = line | {"failed": reply is None} | parts
+        append_jsonl(path, [done[row.id, sample]])
     return [done[row.id, i] for row in rows for i in range(k)]
 
 
@@ -132,31 +128,26 @@ def print_scores(scores: Mapping[str, Any], folder: Path) -> None:
     console.print(str(folder / "scores.json"), markup=False)
 
 
-def main(argv: Sequence[str]) -> int:
-    """Run `make eval`; returns the exit status, 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(
-        prog="evaluate.py", description="Ask a model and grade it. Any further --key value overrides the recipe.",
-        allow_abbrev=False,
-    )  # fmt: skip
-    parser.add_argument("--task", default="clevr_math", help="clevr_math, geomath or trance")
-    parser.add_argument("--model", default="tiny", help="tiny, 2b or 7b: whose recipe gives sizes and sampling")
-    parser.add_argument("--method", default="zero_shot", help="whose prompt: ans_sft asks for the bare answer")
-    parser.add_argument("--model_path", default="", help="checkpoint, adapter or run folder; default: the base policy")
+def main(argv: Sequence[str]) -> None:
+    """Run `make eval`."""
+    parser = command_parser(
+        "Ask a model and grade it. Any further --key value overrides the recipe.",
+        task=None,
+        model=None,
+        method="whose prompt (default: zero_shot): ans_sft asks for the bare answer",
+        model_path=None,
+        teachers="for api: a file in recipes/teachers",
+        output="folder (default: evals/<task>-<model>-k<k>)",
+    )
+    parser.set_defaults(method="zero_shot")
     parser.add_argument("--split", default="all", help="id, ood or all")
     parser.add_argument("--k", type=int, default=1, help="replies per row, for pass@1 to pass@k")
     parser.add_argument("--rows", type=int, help="rows of each test set, the first ones; default: all")
     parser.add_argument("--backend", default="hf", help="hf, vllm, or api: the one entry of external_models")
-    parser.add_argument("--teachers", default="", help="for api: a file in recipes/teachers")
     parser.add_argument("--external", default="", help="for api: which of its models, by name")
     parser.add_argument("--temperature", type=float, help="default: the evaluation's for k = 1, else the training's")
-    parser.add_argument("--output", type=Path, help="folder (default: evals/<task>-<model>-k<k>)")
     args, words = parser.parse_known_args(list(argv))
-    try:
-        settings = settings_of(args, words)
-        label = args.external or Path(args.model_path).name or args.model
-        folder = args.output or ROOT / "evals" / f"{args.task}-{label}-{settings['prompt_kind']}-k{args.k}"
-        print_scores(evaluate(settings, args.split, folder), folder)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    settings = settings_of(args, words)
+    label = args.external or Path(args.model_path).name or args.model
+    folder = args.output or ROOT / "evals" / f"{args.task}-{label}-{settings['prompt_kind']}-k{args.k}"
+    print_scores(evaluate(settings, args.split, folder), folder)

@@ -16,8 +16,8 @@ from open_r1.recipe.rules import check_recipe
 from open_r1.recipe.settings import ExternalModelConfig, Settings
 from open_r1.schema import UserError
 from open_r1.tasks import Task, get_task
+from open_r1.utils.files import write_json
 from open_r1.utils.names import unknown_name
-from open_r1.utils.provenance import write_json
 
 BACKENDS = ("hf", "vllm", "api")
 SPLITS = ("id", "ood", "all")

@@ -1,6 +1,5 @@
 """Evaluation of the policy: its replies to a test set, written as they come, graded by the task's own grader."""
 
-import json
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -10,16 +9,16 @@ from typing import Any
 import torch
 from PIL import Image
 from tqdm import tqdm
-from transformers import GenerationConfig, TrainerCallback, set_seed
+from transformers import GenerationConfig, set_seed
 
 from open_r1.data.prompts import PromptKind, messages
-from open_r1.evaluation.results import SetResult, with_pooled_ood
+from open_r1.evaluation.results import SetResult
 from open_r1.policy.decoding import grouped_decoding
 from open_r1.policy.prefill_sharing import prefill_shared
 from open_r1.policy.vision_sharing import preprocess_once
 from open_r1.schema import Row, Score
 from open_r1.tasks import Task
-from open_r1.utils.files import take_back
+from open_r1.utils.files import append_jsonl
 
 
 @dataclass(frozen=True)
@@ -94,43 +93,9 @@ def evaluate_set(replies: Iterable[tuple[Row, str]], grade: Callable[[str, str],
     """Grade and average the replies to one test set; `output` gets one JSON line per reply as it comes, with scores."""
     output.parent.mkdir(parents=True, exist_ok=True)
     scores = []
-    with output.open("w", encoding="utf-8") as file:
-        for row, reply in replies:
-            scores.append(grade(reply, row.answer))
-            line = {"id": row.id, "kind": row.kind, "answer": row.answer, "reply": reply}
-            file.write(json.dumps(line | asdict(scores[-1])) + "\n")
-            file.flush()
+    output.unlink(missing_ok=True)
+    for row, reply in replies:
+        scores.append(grade(reply, row.answer))
+        line = {"id": row.id, "kind": row.kind, "answer": row.answer, "reply": reply}
+        append_jsonl(output, [line | asdict(scores[-1])])
     return SetResult.from_scores(scores)
-
-
-class CurveCallback(TrainerCallback):
-    """Evaluates the policy every `every` steps of training and appends a line to curve.jsonl (docs/METRICS.md).
-
-    The last step is left out: the run's final evaluation follows it.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        every: int,
-        evaluate: Callable[[Any, str], dict[str, SetResult]],
-        prompts: Callable[[int], float],
-    ):
-        """Hold what a line is made of: `evaluate(model, label)` by test set, `prompts(step)` seen by the whole run."""
-        self.path, self.every, self.evaluate, self.prompts = path, every, evaluate, prompts
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Drop a line that a kill cut; one that is written again after a stop says the same, and counts once."""
-        if state.is_world_process_zero and self.path.is_file():
-            take_back(self.path)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        """Evaluate where the step is due; every process evaluates its share, the first one writes."""
-        step = state.global_step
-        if step % self.every or step >= state.max_steps:
-            return
-        results = with_pooled_ood(self.evaluate(model, f"step{step}"))
-        sets = {name: result.as_json() for name, result in results.items()}
-        if state.is_world_process_zero:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, "prompts": round(self.prompts(step)), "sets": sets}) + "\n")

@@ -19,7 +19,7 @@ from open_r1.evaluation.results import SetResult, pool
 from open_r1.policy.loading import load_policy
 from open_r1.schema import Row, Score
 from open_r1.tasks import Task
-from open_r1.utils.provenance import write_json
+from open_r1.utils.files import write_json
 
 Seconds = dict[str, float | None]  # by stage; None where the stage was not needed
 

@@ -1,23 +1,16 @@
-"""Gallery entry (`make gallery RUN=...`): a run as one HTML file, to be opened from disk.
-
-    python src/open_r1/gallery.py runs/<run> [--steps 1 20 60] [--prompts 500] [--output gallery.html]
+"""A run as one HTML file, to be opened from disk.
 
 Per prompt its pictures, question, answer and every candidate with source, reward, rank, kept or not, and advantage. The
 page fetches nothing and forbids itself to (its content security policy names its own style and script by hash), and
 what models said goes into it as JSON, never as markup.
 """
 
-import argparse
 import base64
 import hashlib
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-if not __package__:  # run as a script
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from open_r1.report.gallery_data import choose, embed, read_curves, read_pools
 from open_r1.schema import POLICY, UserError
@@ -76,7 +69,7 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def fit(data: dict[str, Any], most: int = MAX_BYTES) -> tuple[bytes, int | None]:
+def shrink_to(data: dict[str, Any], most: int = MAX_BYTES) -> tuple[bytes, int | None]:
     """Return the page in at most `most` bytes, and the length that longer texts were cut to in their middle, if any.
 
     Raises UserError where even the shortest texts do not fit.
@@ -107,34 +100,3 @@ def shorten(value: Any, length: int) -> Any:
         half = length // 2
         return f"{value[:half]} [... {len(value) - 2 * half:,} characters left out ...] {value[-half:]}"
     return value
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Parse the command line and write the page; exit status 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(prog="gallery.py", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("run", type=Path, help="a run's folder")
-    parser.add_argument("--steps", type=int, nargs="+", default=[], help="only these (default: all, evenly thinned)")
-    parser.add_argument("--prompts", type=int, default=PROMPTS, help=f"at most so many (default: {PROMPTS})")
-    parser.add_argument("--output", type=Path, help="file to write (default: gallery.html in the run's folder)")
-    args = parser.parse_args(argv)
-    output = args.output or args.run / "gallery.html"
-    try:
-        if args.prompts < 1:
-            raise UserError(f"--prompts is {args.prompts}; a gallery shows at least one prompt; give 1 or more")
-        data = gather(args.run, args.steps, args.prompts)
-        page, length = fit(data)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(page)
-    except (UserError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    for note in data["notes"]:
-        print(f"note: {note}")
-    if length:
-        print(f"note: texts above {length} characters are cut in their middle")
-    print(f"{output}  ({len(data['groups'])} prompts, {len(page) / 1e6:.1f} MB)")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

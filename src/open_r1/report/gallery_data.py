@@ -2,7 +2,7 @@
 
 import base64
 import io
-import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from open_r1.method.advantages import is_dead
 from open_r1.rewards.tags import parse_reply
 from open_r1.schema import POLICY, UserError
+from open_r1.utils.files import read_jsonl
 from open_r1.utils.images import DECODE_ERRORS
 
 PROMPT = ("step", "id", "kind", "images", "problem", "answer")  # keys of a line that the page shows
@@ -32,22 +33,18 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
     Numbers are rounded to four digits, NaN is None. Raises UserError for any other line that is no object.
     """
-    lines: list[dict[str, Any]] = []
-    texts = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, text in enumerate(texts, start=1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text, parse_float=lambda digits: round(float(digits), 4), parse_constant=lambda _: None)
-        except json.JSONDecodeError as error:
-            if number == len(texts):  # no line break behind it: the run was killed, or is writing
-                return lines, 1
-            rule = "one JSON object a line; delete the line"
-            raise UserError(f"{path}:{number} is no JSON object ({error}); {rule}") from error
-        if not isinstance(line, dict):
-            raise UserError(f"{path}:{number} is no JSON object; one JSON object a line; delete the line")
-        lines.append(line)
-    return lines, 0
+    cut = not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
+    return [_rounded(line) for line in read_jsonl(path, cut="drop")], int(cut)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    if isinstance(value, float):
+        return round(value, 4) if math.isfinite(value) else None
+    return value
 
 
 def read_pools(run: Path) -> tuple[list[dict[str, Any]], int]:

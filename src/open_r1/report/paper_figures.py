@@ -13,7 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from open_r1.report.figures import COLOURS, DPI, HATCHES, STYLES, legend_below, smooth
 from open_r1.report.published import METHODS
 from open_r1.report.run_folder import column, sources
-from open_r1.report.table import Run, mean_curve, of, tasks_of
+from open_r1.report.runs import Run, mean_curve, of, tasks_of
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
 

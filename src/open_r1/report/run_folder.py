@@ -1,6 +1,5 @@
 """summary.json: what a run did, what it took, its accuracy before and after; and the table that is printed of it."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,8 @@ from rich.table import Table
 
 from open_r1.evaluation.results import SetResult, with_pooled_ood
 from open_r1.schema import POLICY, UserError
-from open_r1.utils.provenance import git_commit, install_seconds, peak_rss_mib, write_json
+from open_r1.utils.files import read_jsonl, write_json
+from open_r1.utils.provenance import git_commit, install_seconds, peak_rss_mib
 
 STAGES = ("install", "data", "base", "train", "eval")  # the keys of summary.json's `seconds`
 Metrics = list[dict[str, Any]]  # metrics.jsonl, one entry per logged step (docs/METRICS.md)
@@ -23,13 +23,7 @@ def read_metrics(run: Path) -> Metrics:
     path = run / "metrics.jsonl"
     if not path.is_file():
         raise UserError(f"{path} is missing: a run's folder holds one line per logged step; give the folder of a run")
-    metrics: Metrics = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
-        try:
-            metrics.append(dict(json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            rule = "one JSON object a line; a stopped run may cut its last line: delete it"
-            raise UserError(f"{path}:{number} is no JSON object ({error}): {rule}") from error
+    metrics: Metrics = read_jsonl(path)
     if not metrics:
         raise UserError(f"{path} is empty: no step was logged; train at least one step")
     return metrics

@@ -5,7 +5,6 @@ run without its data set or its weights (docs/METRICS.md). wandb and tensorboard
 reports to them; neither needs a network.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from transformers.integrations.integration_utils import TensorBoardCallback, Wan
 
 from open_r1.method.selection import ranking
 from open_r1.schema import Candidate, Row
-from open_r1.utils.files import take_back
+from open_r1.utils.files import append_jsonl, cut_after_step
 from open_r1.utils.markdown import markdown
 
 COLUMNS = ("step", "id", "problem", "answer", "source", "text", "reward", "rank", "kept", "advantage")
@@ -66,7 +65,7 @@ class CandidateLog(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the lines up to the step that training goes on from."""
         if self.path.is_file():
-            take_back(self.path, state.global_step)
+            cut_after_step(self.path, state.global_step)
 
     def due(self, step: int) -> bool:
         """Whether this step is written; the first one always is."""
@@ -75,8 +74,7 @@ class CandidateLog(TrainerCallback):
     def write(self, lines: Iterable[dict[str, Any]], callbacks: Sequence[Any]) -> None:
         """Append the first `prompts` lines at once; `callbacks` are the trainer's, where the loggers are found."""
         chosen = [line for line, _ in zip(lines, range(self.prompts), strict=False)]
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in chosen)
+        append_jsonl(self.path, chosen)
         for callback in callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.tb_writer is not None:
                 text = markdown(COLUMNS, [[_cell(cell) for cell in row] for row in table_rows(chosen)])

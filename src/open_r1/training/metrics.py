@@ -1,6 +1,5 @@
 """Metric names and what they mean in numbers; docs/METRICS.md explains each. Nothing else computes a metric."""
 
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from transformers.trainer_callback import ProgressCallback
 from open_r1.method.advantages import is_dead
 from open_r1.method.selection import pad, tied_at_cut
 from open_r1.schema import POLICY, Candidate
-from open_r1.utils.files import take_back
+from open_r1.utils.files import append_jsonl, cut_after_step
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -122,7 +121,7 @@ class JsonLinesCallback(TrainerCallback):
         self.began = time.monotonic()
         if not state.is_world_process_zero or not self.path.is_file():
             return
-        kept = take_back(self.path, state.global_step)
+        kept = cut_after_step(self.path, state.global_step)
         self.began -= kept[-1]["time_s"] if kept else 0.0
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -135,8 +134,7 @@ class JsonLinesCallback(TrainerCallback):
             "time_s": round(time.monotonic() - self.began, 3),
         }
         values = {k: (None if isinstance(v, float) and math.isnan(v) else v) for k, v in logs.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line | values) + "\n")
+        append_jsonl(self.path, [line | values])
 
 
 class ProgressBar(ProgressCallback):

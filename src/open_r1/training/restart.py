@@ -32,7 +32,7 @@ def train_to_the_end(trainer: Any, folder: Path, argv: list[str], run: Path | No
             trainer.save_whole_model(folder / "model")
     if stop.signal:
         words = argv if "--output_dir" in argv else [*argv, "--output_dir", str(run or folder)]
-        again = shlex.join(["python", "src/open_r1/launch.py", *words])
+        again = shlex.join(["python", "-m", "open_r1.launch", *words])
         raise Stopped(
             f"{stop.signal.name}: saved and stopped after step {trainer.state.global_step}; to go on: {again}",
             128 + stop.signal,

@@ -1,7 +1,6 @@
 """Where a number comes from: the commit, the machine, the memory and the seconds that stand beside every result."""
 
 import hashlib
-import json
 import os
 import platform
 import resource
@@ -10,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from open_r1.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -73,11 +74,3 @@ def write_figures(path: Path, name: str, figures: list[dict[str, Any]], **more: 
     """Write a benchmark's results file: its figures with the command line, commit and machine that made them."""
     origin = {"command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "hardware": hardware()}
     write_json(path, {"name": name, **origin, "figures": figures, **more})
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` aside and rename it, so that a reader never finds half a file; NaN raises ValueError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.part")  # another process may be writing the same file
-    aside.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n")
-    aside.replace(path)
