@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from commands import status_of
-from open_r1.cli.check_data import answer_kind, main
+from open_r1.cli.check_data import main
+from open_r1.data.check import answer_kind
 
 REAL = Path(__file__).resolve().parents[1].parent / "shared" / "data" / "real_samples"
 

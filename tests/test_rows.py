@@ -219,7 +219,7 @@ def test_what_is_written_in_the_layout_is_what_is_read(contents):
         ({"problem": "half \ud800"}, r"'problem' contains half a surrogate pair"),
         ({"image": None}, r"has 0 image name\(s\); a row of clevr_math has 1"),
         ({"image": ["a.png", "b.png"]}, r"has 2 image name\(s\); a row of clevr_math has 1"),
-        ({"image": "c.png"}, r"image 'c\.png' is not in .*; add the picture or mend the name"),
+        ({"image": "c.png"}, r"image 'c\.png' is not in .*; add the picture or fix the name"),
         ({"image": "nul\0.png"}, r"image 'nul\\x00\.png' is not in"),
         ({"image": "."}, r"image '\.' in .* is no file"),
         ({"image": "../a.png"}, r"image '\.\./a\.png' leaves the image folder"),
@@ -298,7 +298,7 @@ def test_an_id_is_used_once_over_all_files_of_a_set(tmp_path):
 def test_the_first_three_of_many_bad_rows_are_listed(one_file):
     bad = [{**GOOD, "id": f"bad{i}", "answer": ""} for i in range(5)]
     with pytest.raises(
-        UserError, match=r"5 of 6 rows of set 'train' are bad: .*bad0.*bad1.*bad2.*; and 2 more; mend"
+        UserError, match=r"5 of 6 rows of set 'train' are bad: .*bad0.*bad1.*bad2.*; and 2 more; fix"
     ) as e:
         one_file(GOOD, *bad)
     assert "bad3" not in str(e.value)

@@ -7,7 +7,7 @@ Exit status: 0 all rows are good, 1 there are bad rows, 2 nothing could be downl
 from collections.abc import Sequence
 from pathlib import Path
 
-from open_r1.cli.check_data import check, print_reports
+from open_r1.data.check import check, describe
 from open_r1.schema import UserError
 from open_r1.utils.entry import command_parser, run_entry
 from open_r1.utils.hub import DATASET, default_folder, fetch, unpack_images
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     args = parser.parse_args(argv)
     folder = download(args.repo, args.output or default_folder(args.repo), args.unpack_only)
     reports = check(str(folder), verify_images="exists")
-    print_reports(reports)
+    print(describe(reports))
     print(f"\nready: DATA_PATH={folder}  (make check-data DATA_PATH={folder} decodes every picture)")
     return 1 if any(report.bad for report in reports) else 0
 

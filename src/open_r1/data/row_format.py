@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from open_r1.data.image_files import locate
 from open_r1.rewards.tags import parse_reply
 from open_r1.schema import Row, UserError
-from open_r1.utils.images import locate
 
 if TYPE_CHECKING:
     from open_r1.tasks.task import Task
@@ -37,7 +37,7 @@ def row_id(item: Any, file: Path, index: int) -> str:
 def parse_row(item: Any, name: str, task: "Task", folder: Path) -> Row:
     """Make a row, or raise UserError with what is wrong with it. Texts are handed on as they are, never "cleaned"."""
     if not isinstance(item, dict):
-        raise UserError(f"is a JSON {_json_type(item)}; every row is a mapping {{...}}; mend it")
+        raise UserError(f"is a JSON {_json_type(item)}; every row is a mapping {{...}}; fix it")
     problem = _text(item, "problem")
     answer = _text(item, "answer", "solution")
     if answer.lstrip().startswith("<answer>"):
@@ -49,12 +49,12 @@ def parse_row(item: Any, name: str, task: "Task", folder: Path) -> Row:
     if cot.lstrip().startswith("<think>"):
         think = parse_reply(cot).think
         if think is None:
-            raise UserError("'cot' opens a think tag and never closes it; reasoning is bare or wrapped; mend the tag")
+            raise UserError("'cot' opens a think tag and never closes it; reasoning is bare or wrapped; fix the tag")
         cot = think
     names = image_names(item)
     if len(names) != task.images_per_row:
         raise UserError(
-            f"has {len(names)} image name(s); a row of {task.name} has {task.images_per_row}; mend 'image'"
+            f"has {len(names)} image name(s); a row of {task.name} has {task.images_per_row}; fix 'image'"
             " (a file name or a list of them) or choose another task"
         )
     images = tuple(locate(folder, name) for name in names)
@@ -65,7 +65,7 @@ def _text(item: dict[str, Any], *keys: str) -> str:
     """The text under the first of the keys that is there; "" if none is."""
     key, value = next(((key, item[key]) for key in keys if item.get(key) is not None), (keys[0], ""))
     if not isinstance(value, str):
-        raise UserError(f"'{key}' is a JSON {_json_type(value)}; it must be a text or a number; mend it")
+        raise UserError(f"'{key}' is a JSON {_json_type(value)}; it must be a text or a number; fix it")
     if "<|" in value and (token := SPECIAL_TOKEN.search(value)):
         raise UserError(
             f"'{key}' contains the chat special token {token[0]}, which would break the prompt apart; remove it"
@@ -73,7 +73,7 @@ def _text(item: dict[str, Any], *keys: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise UserError(f"'{key}' contains half a surrogate pair, which cannot be encoded; mend the text") from None
+        raise UserError(f"'{key}' contains half a surrogate pair, which cannot be encoded; fix the text") from None
     return value
 
 

@@ -4,14 +4,14 @@ How one row may be spelled is in row_format.py; the layout and the rules are des
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from open_r1.data.image_files import Examined, examine_all
 from open_r1.data.row_format import image_names, parse_row, read_list, row_id
 from open_r1.schema import Row, UserError
 from open_r1.utils.hub import fetch, is_hub_id
-from open_r1.utils.images import image_faults
 from open_r1.utils.names import unknown_name
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class LoadedRows:
 
     rows: list[Row]
     bad: list[BadRow]
+    pictures: dict[Path, Examined] = field(default_factory=dict)  # what decoding showed; empty where none was decoded
 
 
 def load_rows(
@@ -85,7 +86,7 @@ def load_rows(
     if skip_bad_rows and read.rows:
         logger.warning("%s: skipped bad rows: %s: %s%s", path, many, shown, more)
         return read
-    remedy = "mend them (`make check-data` lists all)" + (" or set skip_bad_rows=true" if read.rows else "")
+    remedy = "fix them (`make check-data` lists all)" + (" or set skip_bad_rows=true" if read.rows else "")
     raise UserError(f"{path}: {many}: {shown}{more}; {remedy}")
 
 
@@ -117,21 +118,24 @@ def read_rows(
             else:
                 good.append((row, file, index))
             first_with.setdefault(name, (file, index))
+    pictures: dict[Path, Examined] = {}
     if verify_images != "exists":
-        good = _decoded(good, bad, limit=DECODE_UP_TO if verify_images == "auto" else None)
-    return LoadedRows([row for row, _, _ in good], sorted(bad, key=lambda entry: (str(entry.file), entry.index)))
+        pictures = _decoded(good, limit=DECODE_UP_TO if verify_images == "auto" else None)
+        faults = {path: examined.fault for path, examined in pictures.items() if examined.fault}
+        for row, file, index in good:
+            bad += [BadRow(file, index, row.id, faults[image]) for image in row.images if image in faults][:1]
+        good = [placed for placed in good if not faults.keys() & set(placed[0].images)]
+    bad.sort(key=lambda entry: (str(entry.file), entry.index))
+    return LoadedRows([row for row, _, _ in good], bad, pictures)
 
 
-def _decoded(good: list[Placed], bad: list[BadRow], limit: int | None) -> list[Placed]:
-    """Move rows whose pictures cannot be decoded to `bad`; beyond `limit` distinct pictures nothing is decoded."""
+def _decoded(good: list[Placed], limit: int | None) -> dict[Path, Examined]:
+    """Decode every distinct picture of the rows; none where there are more than `limit`."""
     pictures = dict.fromkeys(image for row, _, _ in good for image in row.images)
     if limit is not None and len(pictures) > limit:
         logger.info("%d pictures: their files are there, none was decoded; `make check-data` does so", len(pictures))
-        return good
-    faults = image_faults(pictures)
-    for row, file, index in good:
-        bad += [BadRow(file, index, row.id, faults[image]) for image in row.images if image in faults][:1]
-    return [placed for placed in good if not faults.keys() & set(placed[0].images)]
+        return {}
+    return examine_all(pictures)
 
 
 def set_files(task: "Task", path: Path, split: str) -> list[Path]:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
-from open_r1.data.prompts import PromptKind, messages
+from open_r1.data.prompts import PromptKind, conversations, messages
 from open_r1.external.gather import Gatherer
 from open_r1.external.provider import Provider, Request
 from open_r1.schema import Failure, Reply, Row, UserError
 from open_r1.tasks import Task
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from open_r1.evaluation.policy_replies import Sampling
 
 AT_ONCE = 64  # rows that an external model is asked about before their replies are written
@@ -53,13 +55,17 @@ def hf(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels
     return answer
 
 
+def vllm_part(image: "Image") -> dict[str, Any]:
+    """The piece of a message that holds an opened picture, as vLLM spells it."""
+    return {"type": "image_pil", "image_pil": image}
+
+
 def vllm(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels: int) -> BackEnd:
     """The policy at `path` by vLLM, which batches by itself."""
     try:
         from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]  # an extra of setup.py
     except ImportError as error:
         raise UserError("BACKEND=vllm: the package vllm is not installed; `uv pip install -e '.[gpu]'`") from error
-    from PIL import Image
 
     limits: dict[str, Any] = {"limit_mm_per_prompt": {"image": task.images_per_row}, "seed": sampling.seed}
     engine = LLM(model=path, mm_processor_kwargs={"max_pixels": max_pixels}, **limits)
@@ -68,18 +74,11 @@ def vllm(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixe
         max_tokens=sampling.max_completion_length,
     )  # fmt: skip
 
-    def conversation(row: Row) -> list[dict[str, Any]]:
-        (turn,) = messages(row, task, kind)
-        parts = [
-            {"type": "image_pil", "image_pil": Image.open(p["image"])} if p["type"] == "image" else p
-            for p in turn["content"]
-        ]
-        return [turn | {"content": parts}]
-
     def answer(questions: Sequence[Question], label: str) -> Iterator[Answer]:
         for start in tqdm(range(0, len(questions), sampling.batch_size), desc=label, unit="batch"):
             chunk = questions[start : start + sampling.batch_size]
-            outputs = engine.chat([conversation(question.row) for question in chunk], params, use_tqdm=False)
+            asked = conversations([question.row for question in chunk], task, kind, vllm_part)
+            outputs = engine.chat(asked, params, use_tqdm=False)
             yield from zip(chunk, (output.outputs[0].text for output in outputs), strict=True)
 
     return answer

@@ -21,11 +21,13 @@ from open_r1.policy import prefill_sharing as generation_sharing
 from open_r1.policy.loading import ADAPTER
 from open_r1.schema import Row
 from open_r1.tasks import Task
+from open_r1.utils import images
 from open_r1.utils.files import write_json
 from open_r1.utils.provenance import ROOT
 
 FOLDER = ROOT / "data" / "evaluations"
-ASKING = (evaluation, decoding, generation_sharing)  # a change in how a policy is asked makes its replies unknown
+# A change in how a policy is asked, or in what it sees, makes its replies unknown.
+ASKING = (evaluation, decoding, generation_sharing, images)
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 from transformers import GenerationConfig, set_seed
 
-from open_r1.data.prompts import PromptKind, messages
+from open_r1.data.prompts import PromptKind, conversations
 from open_r1.evaluation.results import SetResult
 from open_r1.policy.decoding import grouped_decoding
 from open_r1.policy.prefill_sharing import prefill_shared
@@ -61,7 +60,7 @@ def generate_replies(
             batch = order[start : start + sampling.batch_size]
             with preprocess_once(processor.image_processor):
                 inputs = processor.apply_chat_template(
-                    _conversations(batch, task, kind),
+                    conversations(batch, task, kind),
                     add_generation_prompt=True,
                     tokenize=True,
                     return_dict=True,
@@ -74,19 +73,6 @@ def generate_replies(
         model.train(was_training)
         torch.random.set_rng_state(states[0])
         random.setstate(states[1])
-
-
-def _conversations(rows: list[Row], task: Task, kind: PromptKind) -> list[list[dict[str, Any]]]:
-    """The rows' messages with the pictures in place of their paths, each opened once."""
-    opened = {path: Image.open(path) for row in rows for path in row.images}
-
-    def shown(part: dict[str, Any]) -> dict[str, Any]:
-        return part | {"image": opened[part["image"]]} if part["type"] == "image" else part
-
-    return [
-        [turn | {"content": [shown(part) for part in turn["content"]]} for turn in messages(row, task, kind)]
-        for row in rows
-    ]
 
 
 def evaluate_set(replies: Iterable[tuple[Row, str]], grade: Callable[[str, str], Score], output: Path) -> SetResult:

@@ -16,7 +16,7 @@ from open_r1.method.advantages import is_dead
 from open_r1.rewards.tags import parse_reply
 from open_r1.schema import POLICY, UserError
 from open_r1.utils.files import read_jsonl
-from open_r1.utils.images import DECODE_ERRORS
+from open_r1.utils.images import open_picture
 
 PROMPT = ("step", "id", "kind", "images", "problem", "answer")  # keys of a line that the page shows
 CANDIDATE = ("source", "text", "reward", "truncated", "rank", "kept", "advantage")
@@ -138,7 +138,7 @@ def embed(paths: Iterable[str]) -> tuple[dict[str, int], list[str], list[str]]:
     for path in tqdm(distinct, desc="pictures", unit="image", delay=2, leave=False):
         try:
             urls.append(data_url(Path(path), most))
-        except DECODE_ERRORS:
+        except UserError:
             lost.append(path)
         else:
             known[path] = len(urls) - 1
@@ -148,7 +148,7 @@ def embed(paths: Iterable[str]) -> tuple[dict[str, int], list[str], list[str]]:
 def data_url(path: Path, most: int) -> str:
     """A picture as a data URL of at most `most` characters; longer only where 96 pixels do not fit into them.
 
-    Raises one of DECODE_ERRORS where it cannot be read.
+    Raises UserError where it cannot be read.
     """
     url = ""
     for kind, data in _encodings(path):
@@ -160,12 +160,11 @@ def data_url(path: Path, most: int) -> str:
 
 def _encodings(path: Path) -> Iterator[tuple[str, bytes]]:
     """The picture's MIME type and bytes: the file as it is, if a browser shows it, then smaller and smaller ones."""
-    with Image.open(path) as image:
-        image.load()  # whole: a truncated file has an intact header
-        if image.format in SHOWN and max(image.size) <= SIDES[0]:
-            yield Image.MIME[image.format], path.read_bytes()
-        for side in SIDES:
-            small, buffer = image.convert("RGB"), io.BytesIO()
-            small.thumbnail((side, side))
-            small.save(buffer, "WEBP", quality=80)
-            yield "image/webp", buffer.getvalue()
+    picture = open_picture(path)
+    if not picture.changes and picture.format in SHOWN and max(picture.image.size) <= SIDES[0]:
+        yield Image.MIME[picture.format], path.read_bytes()
+    for side in SIDES:
+        small, buffer = picture.image.copy(), io.BytesIO()
+        small.thumbnail((side, side))
+        small.save(buffer, "WEBP", quality=80)
+        yield "image/webp", buffer.getvalue()

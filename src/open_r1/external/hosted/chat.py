@@ -1,7 +1,8 @@
 """A request as a chat API wants it: the same text, and the pictures as base64 data URLs.
 
-A picture is read and encoded once, however many models and calls it goes to. One that has at most `max_pixels` goes out
-as the very bytes of its file; a larger one is scaled down, as it is for the policy.
+A picture is read and encoded once, however many models and calls it goes to. It goes out as the policy sees it
+(utils/images.py): as the very bytes of its file where nothing had to be changed and it has at most `max_pixels`, else
+encoded anew without loss; a larger one is scaled down, as it is for the policy.
 """
 
 import base64
@@ -16,9 +17,11 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from open_r1.external.provider import Request
+from open_r1.utils.images import Picture, open_picture, picture_size, view
 
 KEPT = 256  # encoded pictures; at 480k pixels a photograph takes about .1 to .5 MB
 WEB_FORMATS = ("PNG", "JPEG", "WEBP")  # what every vision API reads
+QUALITY = 95  # of a photograph that is scaled down, out of 100
 
 
 class Chat(NamedTuple):
@@ -30,7 +33,7 @@ class Chat(NamedTuple):
     sizes: list[tuple[int, int]]  # width and height of the pictures in pixels
 
 
-class _Picture(NamedTuple):
+class _Encoded(NamedTuple):
     url: str
     size: tuple[int, int]
 
@@ -45,7 +48,7 @@ def chat(request: Request, max_pixels: int) -> Chat:
             texts.append(piece["text"])
             return dict(piece)
         given = next(opened, None)
-        picture = _file(Path(piece["image"]), max_pixels) if given is None else encode(given, max_pixels)
+        picture = _file(Path(piece["image"]), max_pixels) if given is None else encode(view(given), max_pixels)
         sizes.append(picture.size)
         return {"type": "image_url", "image_url": {"url": picture.url}}
 
@@ -71,31 +74,35 @@ def picture_sizes(request: Request, max_pixels: int) -> list[tuple[int, int]]:
     return [_scaled(size, max_pixels) for size in (given or [_header(path) for path in files])]
 
 
-def encode(image: Image.Image, max_pixels: int) -> _Picture:
-    """Encode an opened picture, scaled down where it is too large."""
-    size, file = _scaled(image.size, max_pixels), io.BytesIO()
-    kind = image.format if image.format in WEB_FORMATS else "PNG"
-    (image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)).save(file, format=kind)
-    return _Picture(_data_url(kind, file.getvalue()), size)
+def encode(picture: Picture, max_pixels: int) -> _Encoded:
+    """Encode a picture: scaled down where it is too large, else to the last bit."""
+    image, file = picture.image, io.BytesIO()
+    size = _scaled(image.size, max_pixels)
+    if image.size == size:
+        image.save(file, format=(kind := "PNG"))
+    else:
+        kind = picture.format if picture.format in WEB_FORMATS else "PNG"
+        image.resize(size, Image.Resampling.BICUBIC).save(file, format=kind, quality=QUALITY)
+    return _Encoded(_data_url(kind, file.getvalue()), size)
 
 
-def _file(path: Path, max_pixels: int) -> _Picture:
+def _file(path: Path, max_pixels: int) -> _Encoded:
     stat = path.stat()
     return _encoded(path, stat.st_size, stat.st_mtime_ns, max_pixels)
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _encoded(path: Path, size: int, changed: int, max_pixels: int) -> _Picture:
-    with Image.open(path) as image:
-        if image.format in WEB_FORMATS and _scaled(image.size, max_pixels) == image.size:
-            return _Picture(_data_url(image.format or "", path.read_bytes()), image.size)
-        return encode(image, max_pixels)
+def _encoded(path: Path, size: int, changed: int, max_pixels: int) -> _Encoded:
+    picture = open_picture(path)
+    shown = picture.image.size
+    if not picture.changes and picture.format in WEB_FORMATS and _scaled(shown, max_pixels) == shown:
+        return _Encoded(_data_url(picture.format, path.read_bytes()), shown)
+    return encode(picture, max_pixels)
 
 
 @functools.lru_cache(maxsize=2**14)
 def _header(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        return image.size
+    return picture_size(path)
 
 
 def _scaled(size: tuple[int, int], max_pixels: int) -> tuple[int, int]:
