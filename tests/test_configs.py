@@ -106,12 +106,25 @@ def test_the_defaults_that_the_rules_assume_are_trl_s():
         ({"external_models": [HOSTED | {"scores": True}]}, "only a vLLM server says how likely"),
         ({"external_models": [OWN | {"scores": True}]}, "no budget counts such calls"),
         ({"external_models": [ONE | {"timeout_s": 0}]}, "give seconds above 0"),
+        ({"resume_from_checkpoint": "runs/a"}, "started again with the same output_dir; leave the setting out"),
+        ({"save_only_model": True}, "save_only_model is true; a checkpoint without optimizer"),
+        ({"sft": {"save_only_model": True}}, "sft.save_only_model is true"),
+        ({"ignore_data_skip": True}, "would train on rows that it has seen"),
+        ({"restore_callback_states_from_checkpoint": True}, "leave it out"),
     ],
 )
 def test_a_broken_rule_names_value_rule_and_remedy_in_one_line(broken, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
         check_recipe(broken)
     assert "\n" not in str(error.value)
+
+
+def test_a_moving_reference_that_no_process_holds_whole_is_refused():
+    moving = {"sync_ref_model": True, "beta": 0.04, "prompts_per_step": 2, "accelerate_config": "zero3"}
+    check_recipe(moving)  # one process does not share its weights
+    with pytest.raises(UserError, match="set accelerate_config: zero2 or ddp"):
+        check_recipe(moving, processes=2)
+    check_recipe(moving | {"accelerate_config": "zero2"}, processes=2)
 
 
 def test_fewer_policy_samples_than_kept_are_allowed_when_a_failure_stops_the_run():

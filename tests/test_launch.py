@@ -1,9 +1,11 @@
 """The launcher: what it shows, what it starts, what it refuses, and that it never overwrites a run."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,10 @@ from open_r1 import launch
 from open_r1.external import open_store
 from open_r1.external.store.replies import PromptVersion, ReplyKey
 from open_r1.preflight import missing as preflight
-from open_r1.recipe.merge import merge_recipe
+from open_r1.preflight.folder import FREE, LOCK
+from open_r1.preflight.nodes import wait_for_recipe, write_recipe
+from open_r1.recipe.merge import field_types, merge_recipe
+from open_r1.recipe.settings import ExternalModelConfig
 from open_r1.schema import Reply, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +75,7 @@ def test_a_run_writes_the_merged_recipe_with_its_command_line_and_starts_grpo(tm
     argv = ["--task", "geomath", "--method", "grpo", "--output_dir", str(folder), "--seed", "3"]
     launch.main(argv)
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
-    assert recipe["argv"] == argv and recipe["seed"] == 3 and recipe["output_dir"] == str(folder)
+    assert recipe["argv"] == argv and recipe["seed"] == 3 and "output_dir" not in recipe
     [(words, environment)] = quiet_machine
     assert words[-2:] == ["--config", str(folder / "recipe.yaml")] and words[1:3] == ["-m", "open_r1.grpo"]
     assert environment["HF_HUB_OFFLINE"] == "1" and environment["WANDB_MODE"] == "disabled"
@@ -107,10 +112,11 @@ def test_a_folder_with_something_in_it_is_never_taken_over(tmp_path):
 def test_the_same_command_goes_on_with_its_unfinished_run_and_keeps_its_recipe(tmp_path, quiet_machine, capsys):
     words = ["--task", "trance", "--learning_rate", "1e-6", "--output_dir", str(tmp_path / "run")]
     launch.main(words)
-    recipe = (tmp_path / "run" / "recipe.yaml").read_text()
     (tmp_path / "run" / "checkpoint-20").mkdir()
-    launch.main([*words, "--learning_rate", "0.000001"])  # the same value, written another way
-    assert (tmp_path / "run" / "recipe.yaml").read_text() == recipe
+    recipe = yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())
+    again = [*words, "--learning_rate", "0.000001", "--beta", "0.005"]  # the same, written another way; the default
+    launch.main(again)
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text()) == recipe | {"argv": again}
     assert quiet_machine[0][0] == quiet_machine[1][0]
     assert f"going on with the unfinished run in {tmp_path / 'run'}" in capsys.readouterr().out
 
@@ -128,15 +134,108 @@ def test_another_recipe_or_a_finished_run_is_not_gone_on_with(tmp_path, quiet_ma
     assert len(quiet_machine) == 1
 
 
+SERVER = "--external_models=[{name: a, provider: litellm, model: hosted_vllm/q, api_base: 'http://one:8000/v1'}]"
+
+
+@pytest.mark.parametrize(
+    ("begun", "wanted", "says"),
+    [
+        (
+            [SERVER],
+            [SERVER.replace("one", "two")],
+            "external_models[0].api_base 'http://two:8000/v1' (was 'http://one:",
+        ),
+        ([], ["--save_steps", "7"], "save_steps 7 (was 20)"),
+        ([], ["--logging_steps", "2"], "logging_steps 2 (was 1)"),
+        ([], ["--report_to=[tensorboard]"], "report_to ['tensorboard'] (was 'none')"),
+        ([], ["--save_total_limit", "3"], "save_total_limit 3 (was 1)"),
+        ([], ["--external_deadline_s", "90"], "external_deadline_s 90 (was 60.0)"),
+        (["--method", "cot_sft"], ["--method", "cot_sft", "--sft.save_steps", "9"], "sft.save_steps 9 (was None)"),
+    ],
+)
+def test_a_run_goes_on_with_settings_that_change_no_result_and_says_so(
+    tmp_path, quiet_machine, capsys, monkeypatch, begun, wanted, says
+):
+    monkeypatch.setattr(launch, "missing", lambda *asked: [])  # neither server is there
+    folder = ["--output_dir", str(tmp_path / "run")]
+    launch.main([*folder, *begun])
+    launch.main([*folder, *wanted])
+    assert f"going on with the unfinished run in {tmp_path / 'run'} with {says}" in capsys.readouterr().out
+    launch.main([*folder, *wanted])  # it is the run's setting now
+    assert f"{tmp_path / 'run'}\n" in capsys.readouterr().out
+
+
+def test_each_setting_that_may_change_is_one_that_there_is():
+    of_teachers = {field.name for field in fields(ExternalModelConfig)}
+    assert FREE - set(field_types()) - of_teachers == set()
+    assert not FREE & {"learning_rate", "seed", "beta", "temperature", "max_steps", "model_path", "data_path", "model"}
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("--external_models[0].accuracy=.9", r"external_models\[0\].accuracy 0.681, this one has 0.9"),
+        ("--external_models=[]", "external_models"),
+        ("--temperature=.5", "temperature 1.0, this one has 0.5"),
+        ("--max_steps=7", "max_steps None, this one has 7"),
+        ("--num_iterations=2", "num_iterations"),
+        ("--lora.r=8", r"lora.r None, this one has 8"),
+    ],
+)
+def test_a_setting_that_changes_the_result_is_refused_by_name(tmp_path, words, name):
+    folder = ["--output_dir", str(tmp_path / "run")]
+    launch.main(folder)
+    with pytest.raises(UserError, match=f"holds an unfinished run with {name}"):
+        launch.main([*folder, words])
+
+
+def test_a_copied_and_a_moved_run_folder_train_into_themselves(tmp_path, quiet_machine):
+    first, copy, moved = (tmp_path / name for name in ("first", "copy", "moved"))
+    launch.main(["--output_dir", str(first)])
+    recipe = yaml.safe_load((first / "recipe.yaml").read_text())
+    (first / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"output_dir": str(first)}))  # as it once was written
+    shutil.copytree(first, copy)
+    first.rename(moved)
+    for folder in (copy, moved):
+        launch.main(["--output_dir", str(folder)])
+        assert quiet_machine[-1][0][-1] == str(folder / "recipe.yaml")
+        assert "output_dir" not in yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert not first.exists()
+
+
+def test_a_run_in_use_is_refused_before_anything_is_loaded(tmp_path, quiet_machine):
+    launch.main(["--output_dir", str(tmp_path)])
+    code = "import sys, time; from open_r1.utils.processes import hold; from pathlib import Path\n"
+    code += "with hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / LOCK)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=rf"a run that is going on \(process {other.pid} on "):
+            launch.main(["--output_dir", str(tmp_path)])
+        assert len(quiet_machine) == 1
+    finally:
+        other.kill()
+        other.communicate()
+
+
+def test_another_node_waits_for_the_recipe_of_this_start_not_of_an_earlier_one(tmp_path):
+    config = tmp_path / "recipe.yaml"
+    write_recipe({"save_steps": 20}, config)
+    with pytest.raises(UserError, match=r"node 0 did not write this recipe to .* in 0\.1 s"):
+        wait_for_recipe({"save_steps": 50}, config, seconds=0.1)
+    write_recipe({"save_steps": 50}, config)
+    wait_for_recipe({"save_steps": 50}, config, seconds=0.1)
+
+
 def test_two_runs_in_one_second_get_two_folders(tmp_path):
     folder = tmp_path / "runs" / "20260101-000000-trance-tiny-ekipl-s0"
-    made = [launch.make_folder(folder, {}, chosen=False).name for _ in range(3)]
+    made = [launch.make_folder(folder, chosen=False).name for _ in range(3)]
     assert made == [folder.name, folder.name + "-2", folder.name + "-3"]
 
 
 def test_a_run_folder_says_when_what_and_which_seed():
     recipe = {"task": "trance", "model": "tiny", "method": "grpo", "seed": 7}
-    assert launch.run_folder(recipe).match("runs/[0-9]*-[0-9]*-trance-tiny-grpo-s7")
+    assert launch.name_folder(recipe).match("runs/[0-9]*-[0-9]*-trance-tiny-grpo-s7")
 
 
 def test_a_tiny_run_downloads_nothing(tmp_path):

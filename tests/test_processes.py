@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -39,9 +41,33 @@ def test_a_folder_is_held_as_long_as_its_process_lives_and_no_longer(tmp_path):
     code += "with hold(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     other = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None and other.stdout.readline() == "held\n"
-    with pytest.raises(UserError, match="a run that is going on"), hold(lock):
+    with pytest.raises(UserError, match=rf"a run that is going on \(process {other.pid} on "), hold(lock):
         pass
     other.kill()
     other.wait(timeout=9)
     with hold(lock):
         pass
+
+
+def test_a_worker_that_outlives_its_killed_parent_does_not_hold_the_folder(tmp_path):
+    """What kill -9 leaves of a trainer with dataloader workers: a forked child."""
+    lock = tmp_path / "run.lock"
+    code = "import os, sys, time; from open_r1.utils.processes import hold; from pathlib import Path\n"
+    code += "with hold(Path(sys.argv[1])):\n    child = os.fork()\n    print(child, flush=True) if child else None\n"
+    code += "    time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    try:
+        with (
+            pytest.raises(UserError, match=f"process {parent.pid} on "),
+            hold(lock),
+        ):  # the worker has not taken it away
+            pass
+        parent.kill()
+        parent.wait(timeout=9)
+        os.kill(child, 0)  # it lives
+        with hold(lock):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)

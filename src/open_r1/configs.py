@@ -59,7 +59,7 @@ class EKIPLConfig(Settings, GRPOConfig):
 
 
 def load_config(path: str | Path) -> EKIPLConfig:
-    """Read a merged recipe, as launch.py wrote it.
+    """Read a merged recipe, as launch.py wrote it; the run's folder is the one that it lies in, also after a move.
 
     Raises:
         UserError: no such file, an unknown key, or a value that breaks a rule.
@@ -67,7 +67,7 @@ def load_config(path: str | Path) -> EKIPLConfig:
     recipe: dict[str, Any] = read_yaml(Path(path))
     check_keys(list(recipe), str(path))
     try:
-        return EKIPLConfig(**recipe)
+        return EKIPLConfig(**recipe | {"output_dir": str(Path(path).parent)})
     except UserError:
         raise
     except ValueError as error:  # how transformers and TRL refuse a value, e.g. a save_strategy that does not exist

@@ -8,7 +8,7 @@ Everything goes into the run's folder, the recipe's `output_dir`; of two stages 
 import functools
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +24,7 @@ from open_r1.external import Gatherer, behind_store
 from open_r1.external.build import build_providers
 from open_r1.external.store.replies import PromptVersion
 from open_r1.policy.loading import load_policy
+from open_r1.preflight.folder import LOCK
 from open_r1.recipe.merge import untrained
 from open_r1.report.figures import draw_run
 from open_r1.report.run_folder import print_table, read_metrics, write_summary
@@ -32,14 +33,13 @@ from open_r1.tasks import Task, get_task
 from open_r1.training.base_policy import make_base, read_recipe
 from open_r1.training.candidate_log import CandidateLog
 from open_r1.training.metrics import JsonLinesCallback, ProgressBar
-from open_r1.training.restart import room_on, train_to_the_end
+from open_r1.training.restart import disk_full_in_one_line, hold_run, train_to_the_end
 from open_r1.training.stages import Stage, plan
 from open_r1.training.stopping import Stopped
 from open_r1.training.supervised import build_sft, lora_config
 from open_r1.training.teachers import Asking, Teachers
 from open_r1.training.trainer import EKIPLTrainer, reward_functions
 from open_r1.utils.entry import command_parser, run_entry
-from open_r1.utils.processes import hold
 from open_r1.utils.provenance import weights_digest
 
 
@@ -78,7 +78,9 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         / (config.num_generations or 1) / config.num_iterations
     )  # fmt: skip
     rank = f"-{config.process_index}" if config.process_index else ""
-    pools = CandidateLog(folder / f"candidates{rank}.jsonl", config.log_candidates_every, config.log_candidates_prompts)
+    candidate_log = CandidateLog(
+        folder / f"candidates{rank}.jsonl", config.log_candidates_every, config.log_candidates_prompts
+    )
     return EKIPLTrainer(
         model=model,
         args=config,
@@ -95,9 +97,9 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         max_external=config.max_external,
         advantage_baseline=config.advantage_baseline,
         weighting=config.weighting,
-        candidate_log=pools,
+        candidate_log=candidate_log,
         peft_config=lora_config(config),
-        callbacks=[JsonLinesCallback(folder / "metrics.jsonl", prompts_per_step), pools],
+        callbacks=[JsonLinesCallback(folder / "metrics.jsonl", prompts_per_step), candidate_log],
     )
 
 
@@ -172,7 +174,7 @@ def main(argv: Sequence[str]) -> int:
     config = load_config(parser.parse_args(argv).config)
     folder = Path(str(config.output_dir))
     try:
-        with hold(folder / "run.lock") if PartialState().is_main_process else nullcontext(), room_on(folder):
+        with hold_run(folder / LOCK), disk_full_in_one_line(folder):
             run(config)
     except Stopped as stopped:
         if PartialState().is_main_process:

@@ -11,18 +11,17 @@ import argparse
 import os
 import shlex
 import sys
-import time
 from collections.abc import Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
 
 from open_r1.preflight.fit import accelerate_config
+from open_r1.preflight.folder import RECIPE, check_continues, make_folder, name_folder, near
 from open_r1.preflight.missing import gpus, missing
 from open_r1.preflight.nodes import machine_options, wait_for_recipe, write_recipe
-from open_r1.recipe.merge import RECIPES, merge_recipe, parse_overrides, read_yaml
+from open_r1.recipe.merge import RECIPES, merge_recipe, parse_overrides
 from open_r1.recipe.rules import check_recipe, with_defaults
 from open_r1.recipe.step import check_batch, cut_step
 from open_r1.schema import UserError
@@ -54,66 +53,24 @@ def main(argv: Sequence[str]) -> None:
     check_recipe(recipe, processes)
     environment = run_environment(recipe, processes)
     os.environ.update(environment)  # before looking for weights: a tiny run asks no hub
-    folder = Path(args.output_dir) if args.output_dir else run_folder(recipe)
+    chosen = args.output_dir or recipe.pop("output_dir", "")
+    folder = Path(chosen) if chosen else name_folder(recipe)
     lacking = missing(recipe, processes, gpus_gib)
     if args.dry_run:
-        command = launch_command(recipe, folder / "recipe.yaml", processes, machines)
+        command = launch_command(recipe, folder / RECIPE, processes, machines)
         show(recipe, folder, processes, command_line(command, environment), lacking)
         return
     if lacking:
         raise UserError("\n".join(lacking))
     if rank == 0:
-        folder = make_folder(folder, recipe, chosen=bool(args.output_dir))
-        if (folder / "recipe.yaml").is_file():
-            print(f"going on with the unfinished run in {near(folder)}")
-        else:
-            write_recipe({**recipe, "output_dir": str(folder)}, folder / "recipe.yaml")
+        changed = check_continues(folder, recipe) if chosen else None
+        folder = make_folder(folder, chosen=bool(chosen))
+        write_recipe(recipe, folder / RECIPE)
+        if changed is not None:
+            print(f"going on with the unfinished run in {near(folder)}{f' with {changed}' if changed else ''}")
     else:
-        wait_for_recipe(folder / "recipe.yaml")
-    start(launch_command(recipe, folder / "recipe.yaml", processes, machines), environment)
-
-
-def run_folder(recipe: dict[str, Any]) -> Path:
-    """Name the run's folder, e.g. runs/20261122-154200-trance-tiny-ekipl-s0."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = f"{stamp}-{recipe['task']}-{recipe['model']}-{recipe['method']}-s{recipe['seed']}"
-    return Path(near(RECIPES.parent / "runs" / name))
-
-
-def make_folder(folder: Path, recipe: dict[str, Any], chosen: bool) -> Path:
-    """Create the run's folder and never take over one with something in it but an unfinished run of the same recipe.
-
-    A folder named by us gets -2, -3, ... when two runs start in one second; one that the user chose is refused.
-    """
-    if chosen:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            check_continues(folder, recipe)
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    for number in count(1):
-        free = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
-        try:
-            free.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return free
-    raise AssertionError("count() ends nowhere")
-
-
-def check_continues(folder: Path, recipe: dict[str, Any]) -> None:
-    """Raise UserError unless `folder` holds a run of this recipe that was killed or stopped."""
-    config, remedy = folder / "recipe.yaml", "name another output_dir or move it"
-    if not config.is_file():
-        raise UserError(f"output_dir {folder} exists and is not empty; a run overwrites none; {remedy}")
-    if (folder / "summary.json").is_file():
-        raise UserError(f"output_dir {folder} holds a finished run; a run overwrites none; {remedy}")
-    begun = read_yaml(config)
-    for key in {**begun, **recipe}:
-        if key not in ("argv", "output_dir") and begun.get(key) != recipe.get(key):
-            raise UserError(
-                f"output_dir {folder} holds an unfinished run with {key} {begun.get(key)!r}, this one has"
-                f" {recipe.get(key)!r}; only the same recipe goes on; give the same settings, or {remedy}"
-            )
+        wait_for_recipe(recipe, folder / RECIPE)
+    start(launch_command(recipe, folder / RECIPE, processes, machines), environment)
 
 
 def run_environment(recipe: dict[str, Any], processes: int) -> dict[str, str]:
@@ -130,22 +87,16 @@ def run_environment(recipe: dict[str, Any], processes: int) -> dict[str, str]:
     return environment
 
 
-def near(path: Path) -> str:
-    """Write a path relative to the working folder where it lies below it, else as it is."""
-    here = Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
-
-
 def launch_command(recipe: dict[str, Any], config: Path, processes: int, machines: Sequence[str] = ()) -> list[str]:
     """Build the training command: plain Python for one process, accelerate for several."""
     train = [*TRAINING, "--config", str(config)]
     configuration = accelerate_config(recipe, processes)
     if configuration is None:
-        return [near(Path(sys.executable)), *train]
+        return [str(near(Path(sys.executable))), *train]
     accelerate = Path(sys.executable).with_name("accelerate")  # beside our Python, on the PATH or not
     settings = RECIPES / "accelerate_configs" / f"{configuration}.yaml"
-    options = ["--config_file", near(settings), "--num_processes", str(processes), *machines]
-    return [near(accelerate), "launch", *options, *train]
+    options = ["--config_file", str(near(settings)), "--num_processes", str(processes), *machines]
+    return [str(near(accelerate)), "launch", *options, *train]
 
 
 def command_line(command: Sequence[str], environment: dict[str, str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from open_r1.schema import UserError
+from open_r1.utils.files import replace_text
 
 RECIPE_S = 120  # what another node waits for node 0 to write the recipe
 
@@ -23,16 +24,24 @@ def machine_options(args: argparse.Namespace) -> tuple[int, list[str]]:
 
 
 def write_recipe(recipe: dict[str, Any], config: Path) -> None:
-    """Write the recipe aside and rename it: other nodes may be waiting for it."""
-    aside = config.with_suffix(".part")
-    aside.write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    aside.replace(config)
+    """Write the recipe, whole or not at all: other nodes may be waiting for it."""
+    replace_text(config, _text(recipe))
 
 
-def wait_for_recipe(config: Path, seconds: float = RECIPE_S) -> None:
-    """Wait until node 0 has written the recipe; raises UserError after `seconds`."""
-    end = time.monotonic() + seconds
-    while not config.is_file():
+def wait_for_recipe(recipe: dict[str, Any], config: Path, seconds: float = RECIPE_S) -> None:
+    """Wait until node 0 has written this recipe; raises UserError after `seconds`.
+
+    A run that goes on has a recipe already, whose settings may have been others: one node must not train by them.
+    """
+    end, text = time.monotonic() + seconds, _text(recipe)
+    while not config.is_file() or config.read_text(encoding="utf-8") != text:
         if time.monotonic() > end:
-            raise UserError(f"node 0 wrote no {config} in {seconds:g} s; output_dir must be on a shared disk")
+            raise UserError(
+                f"node 0 did not write this recipe to {config} in {seconds:g} s; output_dir must be on a shared disk,"
+                " and every node must be started with the same words"
+            )
         time.sleep(0.2)
+
+
+def _text(recipe: dict[str, Any]) -> str:
+    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)

@@ -15,6 +15,7 @@ from open_r1.method.selection import SELECTIONS
 from open_r1.recipe import merge as recipes
 from open_r1.recipe.rules_external import check_provider
 from open_r1.recipe.rules_method import check_group, check_weights, external_samples
+from open_r1.recipe.rules_resuming import check_resuming
 from open_r1.recipe.rules_stages import check_stages, check_type
 from open_r1.recipe.settings import (
     DATA_SIZES,
@@ -57,6 +58,7 @@ def check_recipe(recipe: Mapping[str, Any], processes: int = 1) -> None:
     check_group(full)
     check_weights(full)
     check_batch(full, processes)
+    check_resuming(full, processes)
 
 
 def with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:

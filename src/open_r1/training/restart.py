@@ -1,18 +1,43 @@
-"""What makes a second start of a run go on: the parts of grpo.py that know of starts before."""
+"""Resuming an interrupted run: the parts of grpo.py that depend on what earlier starts have left."""
 
 import errno
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 
 from open_r1.schema import UserError
 from open_r1.training.checkpoints import last_checkpoint
 from open_r1.training.stopping import StopCallback, Stopped
+from open_r1.utils.processes import hold
 
 
-def train_to_the_end(trainer: Any, folder: Path, argv: list[str], run: Path | None = None) -> None:
+@contextmanager
+def hold_run(lock: Path) -> Iterator[None]:
+    """Hold the run's lock within the block, for all of its processes; a refusal ends all of them at once.
+
+    Raises:
+        UserError: on the first process, where another run holds the lock; the others exit with its status.
+    """
+    with ExitStack() as held:
+        refusal: list[UserError | None] = [None]
+        if PartialState().is_main_process:
+            try:
+                held.enter_context(hold(lock))
+            except UserError as error:
+                refusal = [error]
+        [refused] = broadcast_object_list(refusal)
+        if refused:
+            raise refused if PartialState().is_main_process else SystemExit(2)
+        yield
+
+
+def train_to_the_end(trainer: Any, folder: Path, argv: Sequence[str], run: Path | None = None) -> None:
     """Train, from the last checkpoint where there is one, and save the model.
 
     Args:
@@ -31,17 +56,30 @@ def train_to_the_end(trainer: Any, folder: Path, argv: list[str], run: Path | No
         if trainer.state.global_step >= trainer.state.max_steps:
             trainer.save_whole_model(folder / "model")
     if stop.signal:
-        words = argv if "--output_dir" in argv else [*argv, "--output_dir", str(run or folder)]
-        again = shlex.join(["python", "-m", "open_r1.launch", *words])
+        again = command_to_go_on(argv, run or folder)
         raise Stopped(
             f"{stop.signal.name}: saved and stopped after step {trainer.state.global_step}; to go on: {again}",
             128 + stop.signal,
         )
 
 
+def command_to_go_on(argv: Sequence[str], run: Path) -> str:
+    """Return the shell command that goes on with the run in `run`: the one that began it, with this folder.
+
+    >>> command_to_go_on(["--seed", "3", "--output_dir", "runs/a"], Path("runs/b c")).split("-m ")[1]
+    "open_r1.launch --seed 3 --output_dir 'runs/b c'"
+    """
+    words = list(argv)
+    while "--output_dir" in words:
+        at = words.index("--output_dir")
+        del words[at : at + 2]
+    words = [word for word in words if not word.removeprefix("--").startswith("output_dir=")]
+    return shlex.join([sys.executable, "-m", "open_r1.launch", *words, "--output_dir", str(run)])
+
+
 @contextmanager
-def room_on(folder: Path) -> Iterator[None]:
-    """Say in one line that the disk is full, wherever in the block it was noticed."""
+def disk_full_in_one_line(folder: Path) -> Iterator[None]:
+    """Turn a disk-full error within the block into a UserError; the run in `folder` can go on after it."""
     try:
         yield
     except OSError as error:

@@ -1,14 +1,16 @@
-"""Run command lines side by side, each with a deadline and a log, and leave none behind; hold a folder for oneself."""
+"""Run command lines side by side, each with a deadline and a log, and leave none behind; lock a folder."""
 
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -26,21 +28,42 @@ class Command:
     log: Path
 
 
+_held: list[TextIO] = []  # lock files that this process holds
+
+
+def _close_in_child() -> None:
+    """A forked worker shares its parent's lock, which would outlive the parent as long as the worker does."""
+    for file in _held:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
 @contextmanager
 def hold(lock: Path) -> Iterator[None]:
-    """Hold `lock` within the block; the system lets go of it however this process ends.
+    """Hold `lock` within the block; the system releases it however this process ends, workers of it alive or not.
 
     Raises:
-        UserError: a process that is alive holds it.
+        UserError: a live process holds it; it is named.
     """
-    with lock.open("a") as file:
+    with lock.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            file.seek(0)
+            owner = file.read(200).strip() or "another process"
             raise UserError(
-                f"{lock.parent} is held by a run that is going on; one process at a time; wait for it or stop it"
+                f"{lock.parent} is held by a run that is going on ({owner}); one at a time; wait for it or stop it"
             ) from error
-        yield
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        file.flush()
+        _held.append(file)
+        try:
+            yield
+        finally:
+            _held.remove(file)
 
 
 def run_side_by_side(

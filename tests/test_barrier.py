@@ -9,7 +9,7 @@ import time
 CODE = """
 import os, time
 from accelerate import PartialState
-from open_r1.meeting import Meeting
+from open_r1.training.barrier import Meeting
 
 state = PartialState(cpu=True)
 assert state.num_processes == 2
