@@ -66,8 +66,9 @@ def load_config(path: str | Path) -> EKIPLConfig:
     """
     recipe: dict[str, Any] = read_yaml(Path(path))
     check_keys(list(recipe), str(path))
+    recipe["output_dir"] = str(Path(path).parent)
     try:
-        return EKIPLConfig(**recipe | {"output_dir": str(Path(path).parent)})
+        return EKIPLConfig(**recipe)
     except UserError:
         raise
     except ValueError as error:  # how transformers and TRL refuse a value, e.g. a save_strategy that does not exist
