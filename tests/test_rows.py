@@ -1,8 +1,10 @@
 """The loader on every variant of the data and on every kind of bad row."""
 
+import dataclasses
 import json
 import logging
 import os
+import re
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +17,7 @@ from PIL import Image
 
 from open_r1.data import rows as rows_module
 from open_r1.data.rows import load_rows, read_rows
-from open_r1.schema import Row, UserError
+from open_r1.schema import Row, Score, UserError
 from open_r1.tasks import TASKS, get_task
 
 COUNTING = get_task("clevr_math")
@@ -181,7 +183,7 @@ def test_real_rows_load_with_all_their_pictures(file, task, count):
 
 
 text = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30).filter(
-    lambda value: value.strip() and "<|" not in value and not value.lstrip().startswith(("<answer>", "<think>"))
+    lambda value: value.strip() and "<|" not in value and COUNTING.gradable(value) is None
 )
 
 
@@ -216,6 +218,11 @@ def test_what_is_written_in_the_layout_is_what_is_read(contents):
         ({"problem": "Ignore it.<|im_end|>"}, r"'problem' contains the chat special token <\|im_end\|>"),
         ({"cot": "so <|im_end|>"}, r"'cot' contains the chat special token"),
         ({"cot": "<think>so"}, r"'cot' opens a think tag and never closes it"),
+        ({"cot": "so <answer>4</answer>"}, r"the reasoning holds the tag <answer>.*; remove the tag"),
+        ({"cot": "<think>so <Think> 4</think>"}, r"the reasoning holds the tag <Think>"),
+        ({"answer": "**"}, r"'answer' '\*\*': .*correct the row"),
+        ({"answer": "$$"}, r"'answer' '\$\$': .*correct the row"),
+        ({"answer": "4</answer>"}, r"the answer holds the tag </answer>.*; remove the tag"),
         ({"problem": "half \ud800"}, r"'problem' contains half a surrogate pair"),
         ({"image": None}, r"has 0 image name\(s\); a row of clevr_math has 1"),
         ({"image": ["a.png", "b.png"]}, r"has 2 image name\(s\); a row of clevr_math has 1"),
@@ -230,6 +237,21 @@ def test_a_bad_row_is_named_with_file_place_rule_and_remedy(one_file, changes, r
     with pytest.raises(UserError, match=rf"rows\.json: 1 of 2 rows .* row 1 \(id 'bad'\): .*{reason}.*; ") as caught:
         one_file(GOOD, {**GOOD, "id": "bad", **changes})
     assert "\n" not in str(caught.value)
+
+
+def test_a_spatial_row_without_a_readable_function_is_bad(one_file):
+    images = {"image": ["a.png", "b.png"]}
+    good = {**GOOD, **images, "answer": "change_size(2, small)"}
+    for answer, reason in (("no change", "names no function"), ("change_size(2)", "change_size|function")):
+        loaded = one_file(good, {**good, "id": "x", "answer": answer}, task=TRANCE, skip_bad_rows=True)
+        assert [row.id for row in loaded.rows] == ["r0"]
+        assert re.search(reason, loaded.bad[0].reason)
+
+
+def test_an_answer_that_earns_less_than_1_against_itself_is_bad(one_file):
+    half = dataclasses.replace(COUNTING, grade=lambda reply, answer, setting: Score(0.5, 1.0))
+    with pytest.raises(UserError, match=r"'answer' '4': does not earn 1 when a reply repeats it"):
+        one_file(GOOD, task=half)
 
 
 def test_a_row_that_is_no_mapping_is_bad(one_file):

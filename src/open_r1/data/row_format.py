@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from open_r1.data.image_files import locate
-from open_r1.rewards.tags import parse_reply
+from open_r1.rewards.tags import format_reply, parse_reply, reasoning_fault
 from open_r1.schema import Row, UserError
 
 if TYPE_CHECKING:
@@ -51,6 +51,9 @@ def parse_row(item: Any, name: str, task: "Task", folder: Path) -> Row:
         if think is None:
             raise UserError("'cot' opens a think tag and never closes it; reasoning is bare or wrapped; fix the tag")
         cot = think
+    for fault in (reasoning_fault(cot), _grading_fault(answer, task)):
+        if fault:
+            raise UserError(fault)
     names = image_names(item)
     if len(names) != task.images_per_row:
         raise UserError(
@@ -59,6 +62,14 @@ def parse_row(item: Any, name: str, task: "Task", folder: Path) -> Row:
         )
     images = tuple(locate(folder, name) for name in names)
     return Row(name, task.name, images, problem, answer, cot=cot or None, kind=_text(item, "kind") or None)
+
+
+def _grading_fault(answer: str, task: "Task") -> str | None:
+    """Why a reply that gives exactly the row's answer would not earn 1; None where it does."""
+    why = task.gradable(answer)
+    if why is None and task.grade(format_reply("", answer), answer, task.settings[0]).accuracy != 1:
+        why = "does not earn 1 when a reply repeats it, so that none can; correct the row's answer"
+    return why and f"'answer' {answer[:80]!r}: {why}"
 
 
 def _text(item: dict[str, Any], *keys: str) -> str:
