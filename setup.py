@@ -52,7 +52,7 @@ setup(
     package_dir={"": "src"},
     packages=find_packages("src"),
     package_data={"open_r1": ["page/*"]},  # what gallery.py puts a run into
-    python_requires=">=3.11,<3.13",
+    python_requires=">=3.11,<3.14",
     install_requires=CORE,
     extras_require={"dev": DEV, "gpu": GPU},
 )

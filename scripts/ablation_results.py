@@ -2,16 +2,12 @@
 
 import datetime
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
-
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from open_r1.report.run_folder import column
 from open_r1.report.runs import Run, curve_points, passing_share, read_runs

@@ -12,13 +12,9 @@ import os
 import resource
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
-
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from open_r1.utils.provenance import ROOT, figure, write_figures
 

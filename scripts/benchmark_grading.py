@@ -9,16 +9,12 @@ other programs can only slow a round down. What math-verify grades as well is se
 import argparse
 import json
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from open_r1.rewards.math_answer import grade_math, grade_spatial
 from open_r1.rewards.tags import format_reply

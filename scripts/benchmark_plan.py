@@ -17,9 +17,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
 from tqdm import tqdm
 
 from open_r1.utils.provenance import ROOT, figure, write_figures

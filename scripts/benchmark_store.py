@@ -18,8 +18,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-# The script also runs where the package is not installed; the server that sells replies is the tests'.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+# The server that sells replies is the tests'.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from tqdm import tqdm

@@ -20,9 +20,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
 import torch
 from matplotlib.figure import Figure
 from PIL import Image

@@ -19,9 +19,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
 import torch
 
 from open_r1.data.rows import load_rows

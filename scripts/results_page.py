@@ -17,9 +17,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
 from open_r1.report.published import COLUMNS, QWEN2_VL
 from open_r1.report.study_figures import draw_study
 from open_r1.schema import POLICY, UserError

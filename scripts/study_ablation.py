@@ -16,11 +16,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
-
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import study_learning as learning
 from ablation_results import PASS, ranking, scores_of, write_results

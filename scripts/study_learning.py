@@ -25,9 +25,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
 from open_r1.recipe.merge import merge_recipe, parse_overrides, read_yaml, untrained
 from open_r1.recipe.rules import with_defaults
 from open_r1.schema import UserError

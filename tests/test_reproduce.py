@@ -3,8 +3,6 @@
 import argparse
 import importlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +11,6 @@ from open_r1.report.published import METHODS
 from open_r1.report.runs import Run
 from open_r1.tasks import TASKS
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 reproduce = importlib.import_module("reproduce")
 
 

@@ -1,6 +1,5 @@
 """The study and the page made of it, in one file because they share the made-up runs."""
 
-import importlib.util
 import json
 import sys
 import textwrap
@@ -9,6 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+import ablation_results as measures
+import results_page as page
+import study_ablation as ablation
+import study_learning as learning
 from open_r1.recipe.merge import merge_recipe, parse_overrides
 from open_r1.recipe.rules import check_recipe
 from open_r1.schema import UserError
@@ -34,20 +37,6 @@ LAUNCHER = """
     summary = json.loads({summaries!r})[method + seed]
     Path(folder, "summary.json").write_text(json.dumps(summary))
 """
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-page = load("results_page")
-learning = load("study_learning")
-measures = load("ablation_results")
-ablation = load("study_ablation")
 
 
 def summary(method, seed):

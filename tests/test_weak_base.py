@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from open_r1.recipe.merge import merge_recipe, parse_overrides, untrained
 from open_r1.tasks import TASKS, get_task
 from open_r1.training.base_policy import read_recipe
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 weak = importlib.import_module("study_weak_base")
 
 
