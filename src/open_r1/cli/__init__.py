@@ -1,1 +1,1 @@
-"""The other commands of make: plan, store, report, gallery, check-data, download, data, and what slurm starts."""
+"""The other commands of make (plan, store, report, gallery, check-data, download, data), and what Slurm starts."""

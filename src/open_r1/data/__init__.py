@@ -1,1 +1,1 @@
-"""From files to rows, and from rows to prompts."""
+"""From files to rows to prompts: reads JSON and pictures, hands `Row`s to training, evaluation and collecting."""

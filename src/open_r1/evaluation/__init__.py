@@ -1,1 +1,1 @@
-"""How good a policy is: its replies to the test sets, graded, with errors and pass@k."""
+"""How good a policy is: takes a checkpoint and rows, keeps graded replies, hands on accuracy, errors and pass@k."""

@@ -1,4 +1,4 @@
-"""External models: the provider protocol, the scripted default, the store of replies, who asks them all."""
+"""Teachers: takes requests (a prompt, how many replies), hands back replies or failures, in time and within budget."""
 
 from open_r1.external.gather import Gathered, Gatherer
 from open_r1.external.provider import Provider, Request

@@ -1,1 +1,1 @@
-"""The paper in pure functions: candidates, selection, advantages, groups, importance weights."""
+"""The paper in pure functions: takes scored candidates, hands back which are kept and their advantages and weights."""

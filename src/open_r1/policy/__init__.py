@@ -1,1 +1,1 @@
-"""The Qwen2-VL that is trained: loading, the tiny stand-in, and what a group computes once."""
+"""The Qwen2-VL that is trained: loads a checkpoint, and computes once what a group shares."""

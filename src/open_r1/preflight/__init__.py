@@ -1,1 +1,1 @@
-"""Before a run starts: does it fit, what will it cost, what is missing, on which nodes."""
+"""Before a run starts: takes the recipe and the machine, says whether it fits, what it costs and what is missing."""

@@ -1,1 +1,1 @@
-"""What a run is told: settings, how recipes merge, and every rule they must keep."""
+"""What a run is asked to do: merges YAML files and the command line into one recipe that keeps every rule."""

@@ -1,1 +1,1 @@
-"""What a finished run shows: its folder, figures, the paper's table, the gallery."""
+"""What finished runs show: takes their folders, writes tables, figures and the gallery."""

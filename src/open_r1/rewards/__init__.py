@@ -1,1 +1,1 @@
-"""The graders: tags, then mathematics or spatial functions."""
+"""The graders: take the text of a reply and the true answer, hand back a `Score`."""

@@ -1,1 +1,1 @@
-"""The loop: EKIPLTrainer on TRL, teachers asked in time, checkpoints, stops, metrics."""
+"""The loop: takes prompts, asks policy and teachers, updates the policy; writes metrics and checkpoints."""

@@ -1,1 +1,1 @@
-"""Small helpers that no single stage owns."""
+"""Small helpers that no single package owns: files, command entries, names, processes, provenance."""

@@ -1,1 +1,1 @@
-"""Real external models: what goes over the wire, its price, its limits, its failures."""
+"""Teachers behind an API or a server of your own: requests out, replies with their tokens, prices and failures back."""

@@ -1,1 +1,1 @@
-"""What was bought is never bought again: replies, ledger, Parquet in and out, collecting."""
+"""What was bought is never bought again: replies and dollars in one SQLite file, Parquet in and out."""
