@@ -1,4 +1,4 @@
-"""The tasks by name: what depends on a task (prompt, grader, file names) is in its `Task`; everything else takes one."""
+"""The tasks by name: what depends on a task (prompt, grader, file names) is in its `Task`; all else takes one."""
 
 from open_r1.tasks.clevr_math import CLEVR_MATH
 from open_r1.tasks.geomath import GEOMATH
