@@ -1,140 +1,124 @@
-"""The graders: one per task, for training, selection and evaluation alike. docs/DATA.md lists what each case gets."""
+"""The grader of counting and structure. docs/DATA.md lists what each case gets.
 
-import math
-import re
-from fractions import Fraction
+A reply goes one way: the answer behind its thought (tags), in plain spelling (plain), as a letter (choices) or as what
+it states (statements, reading), set against the row's answer by kind (values, quantities, formula).
+"""
+
 from functools import lru_cache
+from typing import NamedTuple
 
-from open_r1.rewards.algebra import same_expression
-from open_r1.rewards.quantities import Quantity, conclusion, plain_number, read_quantity, tidy
+from open_r1.rewards.choices import read_choice, true_choice
+from open_r1.rewards.deadline import guarded
+from open_r1.rewards.formula import Undefined
+from open_r1.rewards.plain import plain
+from open_r1.rewards.quantities import Quantity, plain_number, same_quantity, tolerant_credit
+from open_r1.rewards.reading import read_value
 from open_r1.rewards.spatial_answer import SPATIAL_SETTINGS, grade_spatial
+from open_r1.rewards.statements import read_statement
 from open_r1.rewards.tags import MAX_ANSWER, parse_reply
+from open_r1.rewards.values import Named, Value, same
+from open_r1.rewards.words import same_words
 from open_r1.schema import Score, UserError
 from open_r1.utils.names import unknown_name
 
 MATH_SETTINGS = ("exact", "tolerant")
 
-_SAME = 5e-7  # numbers agree to six decimals, as in math-verify: 0.333333 is 1/3, 0.3333 is not
-_FREE_ERROR, _MAX_ERROR = 0.05, 0.20  # Reason-RFT's tolerant reward: all credit up to 5 % off, none from 20 %
 
-_LETTER = re.compile(r"[(\[{]?\s*([A-Za-z])\s*[)\]}.:]*")
-_LETTER_FIRST = re.compile(r"(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s*[).:：、])\s*\S")
-_LETTER_NAMED = re.compile(r"\b(?i:answer|choice|option)\b(?:\s(?i:is|are)\b)?\s{0,2}[:：]?\s{0,2}[*({]{0,3}([A-H])\b")
-_LETTER_LAST = re.compile(r"(?:^|[\s(:：*{])([A-H])[)*}.\s]*$")
-_LETTERS_JOINED = re.compile(r"(?<![A-Za-z])[A-H][).]*\s*(?:,|/|;|&|\bor\b|\band\b|或)[\s(*]*[A-H](?![A-Za-z])")
+class TrueAnswer(NamedTuple):
+    """A row's answer as it is compared: its plain text, and its letter or its value; words alone have neither."""
 
-
-def read_choice(text: str) -> str | None:
-    """The letter that a tidy text chooses, upper case: "B", "b", "(B)", "B.", "B. 12", "the answer is B".
-
-    None where it chooses none, or offers several ("A or B").
-    """
-    if match := _LETTER.fullmatch(text):
-        return match[1].upper()
-    if match := _LETTER_FIRST.match(text):
-        first = (match[1] or match[2]).upper()
-        others = set(re.findall(r"(?<![A-Za-z])\(?([A-H])[).:]\s", text[2:]))
-        return first if others <= {first} and not _LETTERS_JOINED.search(text) else None
-    named = list(_LETTER_NAMED.finditer(text))
-    statement = text[named[-1].start() :] if named else text[-40:]
-    found = named[-1] if named else _LETTER_LAST.search(statement)
-    return found[1] if found and not _LETTERS_JOINED.search(statement) else None
-
-
-def _same_quantity(given: Quantity, true: Quantity) -> bool:
-    """Equal to six decimals; units count where both texts name one, and a percent sign is a unit or a factor 1/100."""
-    if given.unit and true.unit and given.unit != true.unit:
-        return False
-    if given.number == true.number or abs(given.number - true.number) < _SAME:
-        return True
-    if (given.unit == "%") == (true.unit == "%"):
-        return False
-    share, percent = (true.number, given.number) if given.unit == "%" else (given.number, true.number)
-    return abs(share * 100 - percent) < _SAME * 100
-
-
-def _tolerant_credit(given: Quantity, true: Quantity) -> float:
-    """Reason-RFT's reward of a relative error e: 1 up to .05, 0 from .20, a half cosine between.
-
-    Unlike there, a true answer of 0 is rewardable: 0 itself has got its credit from the exact comparison before this.
-    """
-    if true.number == 0 or (given.unit and true.unit and given.unit != true.unit):
-        return 0.0
-    error = float(abs(1 - Fraction(given.number) / Fraction(true.number)))
-    if error <= _FREE_ERROR:
-        return 1.0
-    if error >= _MAX_ERROR:
-        return 0.0
-    return (math.cos(math.pi * (error - _FREE_ERROR) / (_MAX_ERROR - _FREE_ERROR)) + 1) / 2
+    text: str
+    choice: str | None
+    value: Value | None
 
 
 def math_fault(answer: str) -> str | None:
     """Why no reply of the counting or structure task could be graded against a row's answer; None where one can."""
-    length = len(tidy(parse_reply(answer).graded))
-    if not 0 < length <= MAX_ANSWER:
-        return f"holds {length} characters of text; a row's answer must hold 1 to {MAX_ANSWER}: correct the row"
+    graded = parse_reply(answer).graded
+    text = plain(graded) if len(graded) <= MAX_ANSWER else graded
+    if not 0 < len(text) <= MAX_ANSWER or not any(character.isalnum() or character in "∞∅" for character in text):
+        return f"holds {len(text)} characters of text; a row's answer must hold 1 to {MAX_ANSWER}: correct the row"
+    try:
+        read_value(text)
+    except Undefined:
+        return "is a number without a value, or too large to be computed; write it out or correct the row"
     return None
 
 
 @lru_cache(maxsize=65536)
-def _true_text(answer: str) -> str:
-    """The graded text of a row's answer, tidied; raises UserError where no reply could be graded against it."""
+def _true_answer(answer: str) -> TrueAnswer:
+    """Read a row's answer; raises UserError where no reply could be graded against it."""
     if (fault := math_fault(answer)) is not None:
         raise UserError(f"answer {answer[:80]!r} {fault}")
-    return tidy(parse_reply(answer).graded)
+    text = plain(parse_reply(answer).graded)
+    choice = true_choice(text)
+    return TrueAnswer(text, choice, None if choice else read_value(text))
 
 
-@lru_cache(maxsize=65536)
-def _true_quantity(text: str) -> Quantity | None:
-    return read_quantity(text)
+@lru_cache(maxsize=16384)
+def _accuracy(given: str, answer: str, setting: str) -> float:
+    """The accuracy of a reply's graded text that is no plain number."""
+    true = _true_answer(answer)
+    if len(given) > MAX_ANSWER:
+        return 0.0
+    text = plain(given)
+    if _folded(text) == _folded(true.text):
+        return 1.0
+    if true.choice:
+        return float(read_choice(text) == true.choice)
+    if true.value is None:
+        return float(same_words(text, true.text))
+    value = read_statement(text)
+    if value is None:
+        return 0.0
+    if same(value, true.value):
+        return 1.0
+    given_number, true_number = _number(value), _number(true.value)
+    if setting == "tolerant" and given_number and true_number:
+        return tolerant_credit(given_number, true_number)
+    return 0.0
 
 
-@lru_cache(maxsize=65536)
-def _true_choice(text: str) -> str | None:
-    """The letter where the true answer is a choice: a letter alone, or a letter in front of its text ("B. 12")."""
-    alone = _LETTER.fullmatch(text) or re.fullmatch(r"\(?([A-H])[).:：、]\s*[^=]*", text)
-    return alone[1].upper() if alone else None
+def _folded(text: str) -> str:
+    return "".join(text.casefold().split(" "))
 
 
-def _math_accuracy(given_text: str, answer: str, setting: str) -> float:
-    true_text = _true_text(answer)
-    true = _true_quantity(true_text)
-    number = plain_number(given_text)
-    if number is not None and true is not None:
-        given: Quantity | None = Quantity(number)
-    else:
-        if len(given_text) > MAX_ANSWER:
-            return 0.0
-        given_text = tidy(given_text)
-        if given_text.casefold() == true_text.casefold():
-            return 1.0
-        choice = _true_choice(true_text)
-        if choice is not None:
-            return float(read_choice(given_text) == choice)
-        given = read_quantity(given_text)
-    if given is not None and true is not None:
-        if _same_quantity(given, true):
-            return 1.0
-        return _tolerant_credit(given, true) if setting == "tolerant" else 0.0
-    if given is not None or true is not None:
-        return 0.0  # a number is never equal to a formula with variables
-    return float(same_expression(conclusion(true_text) or "", conclusion(given_text) or ""))
+def _number(value: Value) -> Quantity | None:
+    value = value.value if isinstance(value, Named) else value
+    return value if isinstance(value, Quantity) else None
 
 
 def grade_math(reply: str, answer: str, setting: str = "exact") -> Score:
     """Score a reply of the counting and structure tasks against the row's answer.
 
-    `exact`: the text of the first answer tag (the whole reply where it has none) is equal to the answer, chooses the
-    same letter, gives the same number to six decimals, or is equal as mathematics (math-verify). `tolerant` adds
+    `exact`: what the reply answers behind its thought is equal to the answer, chooses the same letter, gives the same
+    number to six decimals, or the same formula, equation, interval, set, ratio, name or list of values. `tolerant` adds
     credit for a number less than 20 % off. docs/DATA.md says what units, percent signs, sentences and alternatives get.
 
     Raises:
-        UserError: `setting` is unknown, or `answer` is empty.
+        UserError: `setting` is unknown, or no reply can be graded against `answer`.
+        GradingTimeout: grading took longer than five seconds, which no known text does; it gives no score.
     """
     if setting not in MATH_SETTINGS:
         raise unknown_name("setting", setting, MATH_SETTINGS, where="the mathematical grader")
     parsed = parse_reply(reply)
-    return Score(_math_accuracy(parsed.graded, answer, setting), float(parsed.well_formed))
+    number, true = plain_number(parsed.graded), _true_number(answer)
+    if number is not None and true is not None:
+        given = Quantity(number)
+        accuracy = 1.0 if number == true.number and not true.unit or same_quantity(given, true) else 0.0
+        if not accuracy and setting == "tolerant":
+            accuracy = tolerant_credit(given, true)
+    else:
+        with guarded(answer):
+            accuracy = _accuracy(parsed.graded, answer, setting)
+    return Score(accuracy, float(parsed.well_formed))
 
 
-__all__ = ["MATH_SETTINGS", "SPATIAL_SETTINGS", "grade_math", "grade_spatial", "read_choice"]
+@lru_cache(maxsize=65536)
+def _true_number(answer: str) -> Quantity | None:
+    with guarded(answer):
+        value = _true_answer(answer).value
+    return value if isinstance(value, Quantity) else None
+
+
+__all__ = ["MATH_SETTINGS", "SPATIAL_SETTINGS", "grade_math", "grade_spatial", "math_fault", "read_choice"]

@@ -1,83 +1,97 @@
-"""Reading a mathematical answer: the number and unit that a text gives. Plain numbers never reach symbolic algebra."""
+"""Quantities: the number and the unit that a plain text gives. Plain numbers are read without a formula."""
 
+import math
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
-from open_r1.rewards.algebra import MAX_FORMULA, constant, is_formula
+from open_r1.rewards.formula import MAX_FORMULA, NotAFormula, Number, Undefined, read_formula, value
 
 _ALIASES = {
-    "°": "degree degrees deg 度",
+    "°": "degree degrees deg degs 度",
     "%": "percent pct",
-    "": "unit units 个",
     "mm": "millimeter millimeters millimetre millimetres 毫米",
-    "cm": "centimeter centimeters centimetre centimetres 厘米",
+    "cm": "centimeter centimeters centimetre centimetres cms 厘米",
+    "dm": "decimeter decimeters decimetre decimetres 分米",
     "m": "meter meters metre metres 米",
-    "km": "kilometer kilometers kilometre kilometres 千米",
-    "in": "inch inches",
+    "km": "kilometer kilometers kilometre kilometres kms 千米 公里",
+    "in": "inch inches ″",
     "ft": "foot feet",
-    "yd": "yard yards",
+    "yd": "yard yards yds",
     "mi": "mile miles",
-    "s": "sec second seconds",
-    "min": "minute minutes",
-    "h": "hr hour hours",
-    "g": "gram grams",
-    "kg": "kilogram kilograms",
-    "l": "liter liters litre litres L",
+    "s": "sec secs second seconds 秒",
+    "min": "mins minute minutes 分钟",
+    "h": "hr hrs hour hours 小时",
+    "day": "days 天",
+    "g": "gram grams 克",
+    "mg": "milligram milligrams 毫克",
+    "kg": "kilogram kilograms kgs 千克 公斤",
+    "t": "ton tons tonne tonnes 吨",
+    "lb": "lbs pound pounds",
+    "oz": "ounce ounces",
+    "l": "liter liters litre litres L 升",
+    "ml": "milliliter milliliters millilitre millilitres mL 毫升",
+    "N": "newton newtons 牛",
+    "J": "joule joules 焦",
+    "kJ": "kilojoule kilojoules",
+    "W": "watt watts 瓦",
+    "kW": "kilowatt kilowatts",
+    "V": "volt volts 伏",
+    "A": "amp amps ampere amperes 安",
+    "Ω": "ohm ohms 欧",
+    "Hz": "hertz",
+    "Pa": "pascal pascals",
+    "K": "kelvin kelvins",
+    "C": "°C celsius",
+    "F": "°F fahrenheit",
+    "T": "tesla",
+    "mol": "mole moles",
+    "rad": "radian radians 弧度",
+    "$": "€ £ ¥ usd dollar dollars euro euros yuan 元",
+    "cent": "cents",
+    "": "unit units 个 只 只球 件 块 条 根 人",
 }
-_UNITS = {alias: unit for unit, names in _ALIASES.items() for alias in (unit, *names.split())}
-
-_NUMBER = r"[-+]?(?:(?:[0-9]{1,3}(?:[ ,][0-9]{3}){1,9}|[0-9]{1,30})(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?![0-9])"
-_UNIT = r"(?:\s*(?P<unit>°|%|[^\W\d_]+)(?:\^?\{?(?P<power>[23])\}?)?)?"
+_UNITS = {alias: unit for unit, names in _ALIASES.items() for alias in (unit, *names.split()) if alias}
+_SHORT = {"kmh": "km/h", "kph": "km/h", "mph": "mi/h", "mps": "m/s"}
+_SCALES = {
+    **{"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12},
+    **{"百": 100, "千": 1000, "万": 10**4, "亿": 10**8},
+}
+# Words behind a number that make it another number, or a part of one.
+_CHANGING = frozenset(
+    "half halves third thirds quarter quarters fourth fourths fifth fifths tenth tenths eighth eighths sixth sixths"
+    " squared cubed factorial times fold pair pairs dozens gross score hundreds thousands millions out of"
+    " minus plus than point to th st nd rd power root divided multiplied over or either per by square sq cubic"
+    " cents k short is are was were be been not no never wrong incorrect false maybe perhaps possibly but doubled tripled"
+    " halved greater bigger smaller plus-minus left-over".split()
+)
+_UNIT_WORD = r"(?:°[CF]?|%|[€£¥$]|[^\W\d_]{1,20})"
+_POWER = r"(?:\s?\^\s?\{?\s?-?[123]\s?\}?|[23](?!\d))?"
+_UNIT = re.compile(
+    rf"(?P<area>(?:square|sq\.?|cubic|cu\.?)\s|平方|立方)?\s?(?P<first>{_UNIT_WORD}{_POWER})"
+    rf"(?P<more>(?:\s?(?:/|\*|·|\bper\b)\s?{_UNIT_WORD}{_POWER}){{0,3}})(?P<power>\s(?:squared|cubed))?"
+)
+_NUMBER = r"(?:\d{1,3}(?:[ ,]\d{3}){1,9}(?![\d,])|\d{1,40})(?:\.\d{1,40})?|\.\d{1,40}"
+_HEAD = re.compile(
+    rf"(?P<sign>[-+]\s?)?(?:(?P<currency>[€£¥])\s?)?"
+    rf"(?:(?P<whole>\d{{1,9}})\s(?P<above>\d{{1,9}})/(?P<below>\d{{1,9}})(?!\d)"
+    rf"|(?P<number>{_NUMBER})(?:[eE](?P<tens>[-+]?\d{{1,3}})|\s?\*\s?10\s?(?:\^|\*\*)\s?[{{(]?(?P<power>[-+]?\d{{1,3}})[}})]?)?"
+    rf"(?:\s?/\s?(?P<under>\d{{1,40}})(?!\.?\d))?)(?P<rest>[^\d.].*|\.?)?",
+    re.DOTALL,
+)
 _PLAIN = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
-_QUANTITY = re.compile(
-    rf"(?<![A-Za-z0-9_π.,^/*])(?P<number>{_NUMBER})(?:\s*/\s*(?P<below>[0-9]{{1,30}})(?![0-9]))?{_UNIT}"
-)
-_MIXED = re.compile(r"(-?)(\d{1,9})\s+(\d{1,9})/(\d{1,9})", re.ASCII)
-_FRACTION = re.compile(r"(-?)\\[dt]?frac\s*(?:\{\s*(-?\d{1,30})\s*\}\s*\{\s*(\d{1,30})\s*\}|(\d)\s*(\d))", re.ASCII)
-
-_CHARACTERS = str.maketrans(
-    {chr(0xFF10 + digit): str(digit) for digit in range(10)}  # full-width digits
-    | {"−": "-", "–": "~", "×": "*", "·": "*", "÷": "/", "⁄": "/", "º": "°", "，": ",", "％": "%", "＝": "=", "（": "("}
-    | {"）": ")", "²": "^2", "³": "^3", "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "\u00a0": " ", "$": "", "`": ""}
-)
-_LATEX = (
-    (re.compile(r"\\(?:text|mathrm|textbf|mathbf|operatorname)\s*\{([^{}]*)\}"), r"\1"),
-    (re.compile(r"\\[,;!: ]|\\(?:left|right|displaystyle|quad)(?![a-z])|\\[()\[\]]"), " "),
-    (re.compile(r"\^?\s{0,2}\{?\s{0,2}\\(?:circ|degree)(?![a-z])\s{0,2}\}?"), "°"),
-    (re.compile(r"\{,\}"), ","),
-    (re.compile(r"\\%"), "%"),
-    (re.compile(r"\\pi(?![a-z])|\bpi\b"), "π"),
-)
-# Where a conclusion starts: behind an equals sign, "is", "are" or a word with a colon ("Answer: 5"; not "3:4").
-_CONCLUSION = re.compile(r"(?<![<>!])[=≈]|\b(?:is|are|equals|be)\b|(?<=[^\W\d_])\s*[:：]")
-_EITHER = re.compile(
-    r"\d\W{0,3}(?:[^\W\d]{1,20}\W{1,3})?(?:\bor\b|或)\W{0,3}(?:[^\W\d]{1,20}\W{1,3}){0,3}[-+]?\d[\d.,/]*\D*"
-)
-_JOINED = re.compile(r"[^\w.\n]*(?:(?:or|and|to|或|和)\b[^\w.\n]*(?:[^\W\d]{1,20}\s)?)?")
-_GOES_ON = re.compile(r"\s*[π^*/+={]|\(|.*\d", re.DOTALL)
-_FORMULA = re.compile(r"[\\√<>≤≥±]|sqrt")
+_ASIDE = re.compile(r"\([^()\d]{0,60}\)")
+_WORD = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*|[.,]")
+_NO_NOUN = re.compile(r"[α-ωΑ-Ω]|[不非错误錯誤没無未是]|n't")  # factors and negations, not things that are counted
+_FORMULA_UNIT = re.compile(r"(?<=[\d)}π%\]])\s*((?:[^\W\d_α-ω][^\W_α-ω]*|°[CF]?)[^\\(){}\[\]=<>]{0,60})$")
 
 
 class Quantity(NamedTuple):
-    """A number as it was written, exact where it is rational: "1,000 cm^2" is Quantity(Fraction(1000), "cm2")."""
+    """A number as it was written, exact where it is rational: "1,000 cm^2" is Quantity(1000, "cm2")."""
 
-    number: int | Fraction | float
-    unit: str = ""  # "" where the text names none
-
-
-def tidy(text: str) -> str:
-    """Strip what carries no meaning: dollar signs, bold marks, boxes, LaTeX spacing, a full stop at the end."""
-    if "\\boxed" in text:
-        text = text.rpartition("\\boxed")[2]
-    text = text.translate(_CHARACTERS)
-    if "\\" in text or "{" in text or "p" in text:
-        for pattern, replacement in _LATEX:
-            text = pattern.sub(replacement, text)
-    text = text.strip("* \t\r\n").rstrip(".。 ")
-    while text.startswith("{") and text.find("}") == len(text) - 1:
-        text = text[1:-1].strip()
-    return text
+    number: Number
+    unit: str = ""  # "" where the text names none, or only what is counted
 
 
 def plain_number(text: str) -> int | Fraction | None:
@@ -87,83 +101,179 @@ def plain_number(text: str) -> int | Fraction | None:
     return Fraction(text) if "." in text else int(text)  # integers are compared twenty times faster
 
 
-def _quantity(match: re.Match[str]) -> Quantity | None:
-    """What a match of `_QUANTITY` says; None where letters behind the number are a factor ("2x", "14π")."""
-    word, below = match["unit"] or "", match["below"]
-    if word not in _UNITS and (len(word) == 1 or "π" in word):
+def read_unit(text: str) -> tuple[Number, str] | None:
+    """What stands behind a number: (factor, unit); None where it makes the number another or is a formula's rest.
+
+    >>> read_unit("km per hour"), read_unit("sq. cm long"), read_unit("million people"), read_unit("red cubes left")
+    ((1, 'km/h'), (1, 'cm2'), (1000000, ''), (1, ''))
+    """
+    text = _ASIDE.sub("", text).strip(" .,*")
+    if not text:
+        return 1, ""
+    if len(text) > 100:
         return None
-    number = Fraction(re.sub(r"[ ,]", "", match["number"]).rstrip("."))
-    if below is not None:
-        if int(below) == 0:
+    factor: Number = 1
+    scale = re.match(r"[^\W\d_]+", text)
+    if scale and (word := scale[0].lower()) in _SCALES or (scale and (word := text[0]) in _SCALES):
+        factor, text = _SCALES[word], text[len(word) :].strip()
+    match = _UNIT.match(text)
+    unit = _unit(match) if match else None
+    if match and unit is not None:
+        text = text[match.end() :]
+    return (factor, unit or "") if _nouns(text) else None
+
+
+def _unit(match: re.Match[str]) -> str | None:
+    """The one spelling of a unit: "km per hour" -> "km/h"; None where a word is no unit."""
+    parts = re.split(r"\s?(/|\*|·|\bper\b)\s?", match["first"] + match["more"])
+    names = []
+    for part in parts[::2]:
+        word = re.match(_UNIT_WORD, part)
+        if word is None:
             return None
-        number /= int(below)
-    unit = _UNITS.get(word, "")
-    return Quantity(number, unit + (match["power"] or "") if unit else "")
+        name = _UNITS.get(word[0], _UNITS.get(word[0].lower()) if len(word[0]) > 1 else None)
+        name = _SHORT.get(word[0].lower()) if name is None else name
+        if name is None:
+            return None
+        names.append(name + "".join(re.findall(r"-?[123]", part[word.end() :])))
+    spelled = names[0]
+    for sign, name in zip(parts[1::2], names[1:], strict=True):
+        inverse = name.endswith("-1") or name.endswith("-2")
+        name = name.replace("-1", "").replace("-", "") if inverse else name
+        spelled += ("/" if inverse or sign in ("/", "per") else "") + name
+    raised = (match["area"] or match["power"] or "").strip().lower().rstrip(".")
+    return spelled + ("2" if raised in ("square", "sq", "平方", "squared") else "3" if raised else "")
 
 
-def _whole_quantity(text: str) -> Quantity | None:
-    """The quantity where it is all of the text: "1,000", "65°", "1/2 cm", "1 1/2", a LaTeX fraction."""
-    if match := _MIXED.fullmatch(text) or _FRACTION.fullmatch(text):
-        parts = [part for part in match.groups()[1:] if part is not None]
-        *whole, above, below = (int(part) for part in parts)
-        value = sum(whole) + Fraction(above, below) if below else None
-        return None if value is None else Quantity(-value if match[1] else value)
-    match = _QUANTITY.fullmatch(text)
-    return _quantity(match) if match else None
-
-
-def _last_quantity(text: str) -> Quantity | None:
-    """The last number of a sentence; None where it is part of a formula or one of several on offer ("5 or 6")."""
-    found = list(_QUANTITY.finditer(text))
-    if (
-        not found
-        or _FORMULA.search(text)
-        or _GOES_ON.match(text, found[-1].end())
-        or text[: found[-1].start()].rstrip().endswith("+")
-    ):
-        return None
-    last = _quantity(found[-1])
-    if len(found) > 1 and _JOINED.fullmatch(text, found[-2].end(), found[-1].start()):
-        return last if last == _quantity(found[-2]) else None
-    return last
-
-
-def conclusion(text: str) -> str | None:
-    """The part of a tidy text that states its result: "8 - 3 = 5" -> "5"; None where the text offers alternatives."""
-    if ("or" in text or "或" in text) and any(m.end() == len(text[-120:]) for m in _EITHER.finditer(text[-120:])):
-        return None
-    pieces = _CONCLUSION.split(text)
-    return next((piece.strip() for piece in reversed(pieces) if re.search(r"[\dπ]", piece)), text)
+def _nouns(text: str) -> bool:
+    """Whether a text is words that say what is counted, up to eight of them."""
+    if not text.strip(" .,"):
+        return True
+    words = _WORD.findall(text)
+    if len(words) > 10 or _WORD.sub("", text).strip(" .,"):
+        return False
+    if any(word.lower() in _CHANGING or word.lower() in _SCALES for word in words):
+        return False
+    return not _NO_NOUN.search(text) and (len(words[0]) > 1 or not words[0].isascii() or not words[0].isalpha())
 
 
 def read_quantity(text: str) -> Quantity | None:
-    """The number that a tidy text gives as its answer, with its unit; None where it gives none or several.
+    """The quantity that is all of a plain text; None where it is none.
 
-    Tried in this order: the conclusion is a quantity; it is a formula without variables (2√3, 14π, 3/4 + 1), taken as a
-    float; it is a sentence, whose last number counts.
+    >>> read_quantity("1 1/4 cm"), read_quantity("1.2*10^3"), read_quantity("5x")
+    (Quantity(number=Fraction(5, 4), unit='cm'), Quantity(number=1200, unit=''), None)
+
+    Raises:
+        Undefined: it is a number without a real value, or one that is too large by its form.
     """
     if (plain := plain_number(text)) is not None:
         return Quantity(plain)
-    part = conclusion(text)
-    if not part:
+    if len(text) > MAX_FORMULA:
         return None
-    whole = _whole_quantity(part)
-    if whole is not None:
-        return whole
-    formula, unit = _split_unit(part)
-    number = constant(formula)
-    if number is not None:
-        return Quantity(number, unit)
-    return None if is_formula(formula) else _last_quantity(part)
+    match = _HEAD.fullmatch(text)
+    if match and (unit := read_unit(match["rest"] or "")) is not None:
+        return Quantity(_shortest(_number(match) * unit[0]), match["currency"] and "$" or unit[1])
+    return _constant(text)
 
 
-_TAIL = re.compile(r"(?<=[\d)}π])\s*([^\W\d_π][^\W\d_π]*|°)(?:\^?\{?([23])\}?)?(?:\s+[^\W\d_π]{2,12})?$")
+def _number(match: re.Match[str]) -> Fraction:
+    if match["whole"]:
+        number = int(match["whole"]) + _over(Fraction(int(match["above"])), match["below"])
+    else:
+        number = Fraction(re.sub(r"[ ,]", "", match["number"]))
+        number *= Fraction(10) ** int(match["tens"] or match["power"] or 0)
+        number = _over(number, match["under"]) if match["under"] else number
+    return -number if (match["sign"] or "").startswith("-") else number
 
 
-def _split_unit(text: str) -> tuple[str, str]:
-    """Take the unit off a formula: "2πcm" -> ("2π", "cm"); other words behind it are dropped, variables stay."""
-    match = _TAIL.search(text) if len(text) <= MAX_FORMULA else None
-    if match is None or (match[1] not in _UNITS and len(match[1]) == 1):
-        return text, ""
-    unit = _UNITS.get(match[1], "")
-    return text[: match.start()], unit + (match[2] or "") if unit else ""
+def _over(above: Fraction, below: str) -> Fraction:
+    if int(below) == 0:
+        raise Undefined("a denominator is 0")
+    return above / int(below)
+
+
+def _shortest(number: Number) -> Number:
+    return int(number) if isinstance(number, Fraction) and number.denominator == 1 else number
+
+
+def _constant(text: str) -> Quantity | None:
+    """A formula without variables, with its unit: 2√3 cm, 14π, 3/4 + 1."""
+    factor, unit = 1, ""
+    try:
+        formula = read_formula(text)
+    except NotAFormula:
+        formula = None
+    if formula is None or formula.symbols:
+        tail = _FORMULA_UNIT.search(text)
+        behind = read_unit(tail[1]) if tail else None
+        if tail is None or behind is None:
+            return None
+        (factor, unit), text = behind, text[: tail.start()].strip()
+        try:
+            formula = read_formula(text)
+        except NotAFormula:
+            return None
+    if formula.symbols:
+        return None
+    if text.endswith("%"):
+        return Quantity(value(read_formula(text[:-1])), "%") if len(text) > 1 else None
+    unit = "°" if text.endswith("°") and not unit else unit
+    return Quantity(_shortest(value(formula) * factor), unit)
+
+
+def same_quantity(given: Quantity, true: Quantity) -> bool:
+    """Equal to six decimals; units count where both texts name one, and a percent sign is a unit or a factor 1/100."""
+    if given.unit and true.unit and given.unit != true.unit and "%" not in (given.unit, true.unit):
+        return False
+    if close(given.number, true.number):
+        return True
+    if (given.unit == "%") == (true.unit == "%"):
+        return False
+    share, percent = (true.number, given.number) if given.unit == "%" else (given.number, true.number)
+    return close(share * 100, percent)
+
+
+def close(one: Number, other: Number) -> bool:
+    """Equal to six decimals and, as a guard for small numbers, to one part in ten thousand of the second.
+
+    Floats are equal within their own error, too: of 10^12 six decimals are not known.
+    """
+    if one == other:
+        return True
+    if not isinstance(one, float) and not isinstance(other, float):
+        gap = abs(one - other)
+        return gap < _SAME and gap <= _RELATIVE * abs(other)
+    gap = abs(float(one) - float(other))
+    size = abs(float(other))
+    return gap < max(_SAME if size else 1e-9, 1e-12 * size) and (gap <= 1e-4 * size or size < 1e-12)
+
+
+_SAME = Fraction(5, 10**7)  # numbers agree to six decimals, as in math-verify: 0.333333 is 1/3, 0.3333 is not
+_RELATIVE = Fraction(1, 10**4)
+
+
+def tolerant_credit(given: Quantity, true: Quantity) -> float:
+    """Reason-RFT's reward of a relative error e: 1 up to .05, 0 from .20, a half cosine between.
+
+    Unlike there, a true answer of 0 is rewardable: 0 itself has got its credit from the exact comparison before this.
+    """
+    if true.number == 0 or (given.unit and true.unit and given.unit != true.unit):
+        return 0.0
+    error = float(abs(1 - Fraction(given.number) / Fraction(true.number)))
+    if error <= _FREE_ERROR:
+        return 1.0
+    if error >= _MAX_ERROR:
+        return 0.0
+    return (math.cos(math.pi * (error - _FREE_ERROR) / (_MAX_ERROR - _FREE_ERROR)) + 1) / 2
+
+
+_FREE_ERROR, _MAX_ERROR = 0.05, 0.20
+
+
+@lru_cache(maxsize=8192)
+def quantity_or_none(text: str) -> Quantity | None:
+    """`read_quantity`, with None for what has no value."""
+    try:
+        return read_quantity(text)
+    except Undefined:
+        return None

@@ -5,10 +5,12 @@ from collections import defaultdict
 from functools import lru_cache
 from itertools import permutations
 
+from open_r1.rewards.plain import plain
 from open_r1.rewards.tags import MAX_ANSWER, parse_reply
 from open_r1.schema import Score, UserError
 from open_r1.utils.names import unknown_name
 
+_NAMES = {"colour": "color"}
 SPATIAL_SETTINGS = ("full", "partial")
 
 Function = tuple[str, str, str]  # ("color", "2", "cyan")
@@ -21,7 +23,15 @@ _FUNCTION = re.compile(
     r"['\"`]?(?P<value>[a-z]{1,20}(?:[ _-]{1,2}[a-z]{1,20})?)['\"`]?\s{0,3}[,;]?\s{0,3}\)",
     re.IGNORECASE | re.ASCII,
 )
-_CALL = re.compile(r"[a-z]\s{0,3}\(", re.IGNORECASE)  # anything written as a function
+# What the pattern above does not know is read in its plain spelling, argument by argument: change_color(id=2, color=cyan).
+_ANY_FUNCTION = re.compile(r"change[ _-]{0,2}([a-z]{1,20})['\"*]{0,2}\s{0,3}\(([^()]{1,120})\)", re.IGNORECASE | re.ASCII)
+_SEPARATOR = re.compile(r"\s*(?:[,;]|->|→|=>)\s*")
+_WEAK_SEPARATOR = re.compile(r"\s*:\s*|\s+")
+_KEYWORD = re.compile(r"['\"]?([a-z_ ]{1,20}?)['\"]?\s{0,3}[=:]\s{0,3}(?=\S)", re.IGNORECASE)
+_OBJECT = re.compile(r"['\"*]*(?:(?:object|obj|id)[ _#:-]{0,3}){0,2}#?(\d{1,6})['\"*]*", re.IGNORECASE)
+_OBJECT_KEYS = frozenset({"object", "obj", "id", "objectid", "objid", "index", "target", "item"})
+_VALUE = re.compile(r"['\"*]*([a-z]{1,20}(?:[ _-]{1,2}[a-z]{1,20})?)['\"*]*", re.IGNORECASE | re.ASCII)
+_CALL = re.compile(r"[a-z]\([^()]{0,120}", re.IGNORECASE)  # anything written as a function
 
 
 def _value(text: str) -> str:
@@ -38,16 +48,34 @@ def parse_functions(text: str) -> frozenset[Function]:
     """
     if len(text) > MAX_ANSWER:
         return frozenset()
+    found = _FUNCTION.findall(text)
+    if len(found) != text.count("(") or not found:
+        found = [function for match in _ANY_FUNCTION.finditer(plain(text)) if (function := _arguments(*match.groups()))]
     return frozenset(
-        (name.lower(), number if len(number) == 1 else str(int(number)), _value(value))
-        for name, number, value in _FUNCTION.findall(text)
+        (_NAMES.get(name, name) if name.islower() else name.lower(), number if len(number) == 1 else str(int(number)), _value(value))
+        for name, number, value in found
     )
+
+
+def _arguments(name: str, text: str) -> Function | None:
+    """The function with these arguments: an object and a value, in this order unless both have keywords."""
+    parts = [part for part in _SEPARATOR.split(text.strip()) if part]
+    if len(parts) == 1:
+        parts = [part for part in _WEAK_SEPARATOR.split(parts[0], maxsplit=1) if part]
+    if len(parts) != 2:
+        return None
+    keys = [_KEYWORD.match(part) for part in parts]
+    if all(keys) and re.sub("[_ ]", "", keys[1][1].lower()) in _OBJECT_KEYS:  # type: ignore[index]
+        parts, keys = parts[::-1], keys[::-1]
+    object_, value = (part[key.end() :] if key else part for part, key in zip(parts, keys, strict=True))
+    number, word = _OBJECT.fullmatch(object_), _VALUE.fullmatch(value)
+    return (name, number[1], word[1]) if number and word else None
 
 
 def spatial_fault(answer: str) -> str | None:
     """Why no reply of the spatial task could be graded against a row's answer; None where one can."""
     text = parse_reply(answer).graded
-    found, said = len(_FUNCTION.findall(text)), len(_CALL.findall(text))
+    found, said = len(parse_functions(text)), len({call for call in _CALL.findall(plain(text))})
     example = "such as 'change_color(2, cyan)': correct the row's answer"
     if not found or len(text) > MAX_ANSWER:
         return f"names no function; a spatial answer must hold at least one, {example}"

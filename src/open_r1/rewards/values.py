@@ -1,0 +1,193 @@
+"""The kinds of answers, and when two of a kind are the same. What is of no common kind is never the same."""
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from open_r1.rewards.formula import Formula, Number, equal, ratio
+from open_r1.rewards.quantities import Quantity, close, same_quantity
+
+_MAX_ITEMS = 12
+
+
+class Name(NamedTuple):
+    """A geometric object ("∠", "ABC") or statement ("∥", "AB,CD"), in one spelling of its letters."""
+
+    kind: str
+    letters: str
+
+
+class Ratio(NamedTuple):
+    """1:2, or more parts."""
+
+    parts: tuple[Number, ...]
+
+
+class Relation(NamedTuple):
+    """An equation or inequality in variables: `difference` `sign` 0, with sign "=", ">", "≥" or "≠"."""
+
+    sign: str
+    difference: Formula
+
+
+class Listed(NamedTuple):
+    """Several values one behind another, with "and" or with "or"."""
+
+    items: "tuple[Value, ...]"
+
+
+class Elements(NamedTuple):
+    """A set in braces."""
+
+    items: "tuple[Value, ...]"
+
+
+class Enclosed(NamedTuple):
+    """A point, tuple or interval with its brackets: ("(", "]", (1, 2))."""
+
+    opening: str
+    closing: str
+    items: "tuple[Value, ...]"
+
+
+class Union(NamedTuple):
+    """Intervals and sets, united."""
+
+    pieces: "tuple[Value, ...]"
+
+
+class Approximate(NamedTuple):
+    """An exact value and its decimals, which agree to a percent: 14π ≈ 43.98."""
+
+    exact: Quantity
+    decimals: Quantity
+
+
+class Named(NamedTuple):
+    """A value with what it is the value of: x = 5, AB = 3, y = 2x + 1. `symbol`: the name is one of mathematics."""
+
+    name: str
+    symbol: bool
+    value: "Value"
+
+
+Value = Quantity | Formula | Name | Ratio | Relation | Listed | Elements | Enclosed | Union | Approximate | Named
+
+
+def same(given: Value, true: Value) -> bool:
+    """Whether a reply's value is the true one. A name counts where both have one; an approximation is either side."""
+    if isinstance(given, Approximate):
+        return same(given.exact, true) or same(given.decimals, true)
+    if isinstance(true, Approximate):
+        return same(given, true.exact) or same(given, true.decimals)
+    if isinstance(given, Named) and isinstance(true, Named):
+        alike = given.name.casefold() == true.name.casefold() or not (given.symbol and true.symbol)
+        if alike:
+            return same(given.value, true.value)
+        mine, theirs = as_equation(given), as_equation(true)  # x = (y - 1)/2 is y = 2x + 1
+        solved = isinstance(given.value, Formula) and isinstance(true.value, Formula)
+        return solved and mine is not None and theirs is not None and _same_relation(mine, theirs)
+    if isinstance(true, Named):
+        if isinstance(given, Relation) and isinstance(true.value, Formula):
+            return (equation := as_equation(true)) is not None and _same_relation(given, equation)
+        return same(given, true.value)
+    if isinstance(given, Named):
+        if isinstance(true, Relation):
+            return (equation := as_equation(given)) is not None and _same_relation(equation, true)
+        return same(given.value, true)
+    return _same_kind(given, true)
+
+
+def _same_kind(given: Value, true: Value) -> bool:
+    """`same` for values without names."""
+    match given, true:
+        case Quantity(), Quantity():
+            return same_quantity(given, true)
+        case Formula(), Formula():
+            return equal(given, true)
+        case Name(), Name():
+            return given == true
+        case Relation(), Relation():
+            return _same_relation(given, true)
+        case Ratio(), Ratio():
+            return _same_ratio(given.parts, true.parts)
+        case (Ratio(parts=(above, below)), Quantity(number=number)) | (
+            Quantity(number=number),
+            Ratio(parts=(above, below)),
+        ):
+            return below != 0 and isinstance(number, Fraction) and close(number * below, above)
+        case (Listed() | Elements(), Listed() | Elements()):
+            return _same_items(given.items, true.items, isinstance(given, Listed) and isinstance(true, Listed))
+        case Enclosed(), Enclosed():
+            brackets = (given.opening, given.closing) == (true.opening, true.closing)
+            return brackets and _in_order(given.items, true.items)
+        case Listed(), Enclosed(opening="(", closing=")"):
+            return _in_order(given.items, true.items)
+        case Union(), Union():
+            return _matched(given.pieces, true.pieces, same)
+        case Quantity() | Formula(), Elements(items=(only,)):
+            return same(given, only)
+        case Elements(items=(only,)), Quantity() | Formula():
+            return same(only, true)
+        case _:
+            return False
+
+
+def as_equation(named: Named) -> Relation | None:
+    """y = 2x + 1 as y - (2x + 1) = 0; None where the name is no variable or the value no formula."""
+    if not named.symbol or len(named.name) != 1 or not isinstance(named.value, Formula | Quantity):
+        return None
+    if isinstance(named.value, Quantity):
+        value = Formula(("number", named.value.number), ())
+    else:
+        value = named.value
+    symbols = tuple(sorted({named.name, *value.symbols}))
+    return Relation("=", Formula(("-", ("symbol", named.name), value.tree), symbols))
+
+
+def _same_relation(given: Relation, true: Relation) -> bool:
+    """Both sides count: the differences are equal up to a constant factor, a positive one for inequalities."""
+    if given.sign != true.sign:
+        return False
+    factor = ratio(true.difference, given.difference)
+    return factor is not None and (factor > 0 or given.sign in "=≠")
+
+
+def _same_ratio(given: Sequence[Number], true: Sequence[Number]) -> bool:
+    if len(given) != len(true) or 0 in given or 0 in true:
+        return False
+    factors = [float(a) / float(b) for a, b in zip(given, true, strict=True)]
+    return all(math.isclose(factor, factors[0], rel_tol=1e-6) for factor in factors)
+
+
+def _in_order(given: Sequence[Value], true: Sequence[Value]) -> bool:
+    return len(given) == len(true) and all(same(a, b) for a, b in zip(given, true, strict=True))
+
+
+def _same_items(given: Sequence[Value], true: Sequence[Value], ordered_by_name: bool) -> bool:
+    """Any order where the true items have no names of their own, or where both name them; else in the true order."""
+    names = {item.name for item in true if isinstance(item, Named)}
+    if ordered_by_name and len(names) > 1 and not any(isinstance(item, Named) for item in given):
+        return _in_order(given, true)
+    return _matched(given, true, _same_item)
+
+
+def _same_item(given: Value, true: Value) -> bool:
+    """`same` for one of several values: where both are named, by the same name."""
+    if isinstance(given, Named) and isinstance(true, Named) and given.name.casefold() != true.name.casefold():
+        return False
+    return same(given, true)
+
+
+def _matched(given: Sequence[Value], true: Sequence[Value], alike: Callable[[Value, Value], bool]) -> bool:
+    """Whether each of the one matches another of the other."""
+    if len(given) != len(true) or len(given) > _MAX_ITEMS:
+        return False
+    left = list(true)
+    for item in given:
+        found = next((place for place, other in enumerate(left) if alike(item, other)), None)
+        if found is None:
+            return False
+        del left[found]
+    return True
