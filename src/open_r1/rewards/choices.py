@@ -5,28 +5,29 @@ import re
 from open_r1.rewards.statements import NEGATION
 
 _LETTER = re.compile(
-    r"[(\[{\"']*\s*(?:(?:option|choice|answer)\s*:?\s*|选项?|选择)?[(\[{\"']*\s*([A-Za-z])\s*[)\]}\"'.:,]*",
+    r"[(\[{\"']*\s*(?:(?:option|choice|answer)\s*:?\s*|选项?|选择)?[(\[{\"']*\s*([A-Za-z])\s*[)\]}\"'.:,]*\s*(?:选?项)?",
     re.IGNORECASE,
 )
 # Labels of figures: in "triangle A." and "point C:" the letter is no choice.
 _LABELLED = (
     r"\b(?:triangle|point|line|angle|circle|figure|square|side|vertex|segment|plane|shape|graph|box|set|case|statement|ray|region"
-    r"|rectangle|node|gear|wheel|row|column|group|car|cup|object|cube|ball|part|path|arc|chord|edge|face|corner|position|from|to|at|of|and|with)\s*$"
+    r"|rectangle|node|gear|wheel|row|column|group|car|cup|object|cube|ball|part|path|arc|chord|edge|face|corner|position|from|to|at|of|and)\s*$"
 )
 _FIRST = re.compile(
     r"[(\[\"']*\s*(?:(?:option|choice)\s+|选项?|选择|故选)?"
-    r"(?:[(\[{\"'](?P<boxed>[A-Za-z])[)\]}\"']+[.:,]?|(?P<open>[A-Za-z])(?:[)\]}.:]|(?=[,\n])|(?=\s?-\s)))\s*(?P<rest>.*)",
+    r"(?:[(\[{\"'](?P<boxed>[A-Za-z])[)\]}\"']+[.:,]?|(?P<open>[A-Za-z])(?:\s?[)\]}.:]|(?=[,;\n])|(?=\s?-\s)))\s*(?P<rest>.*)",
     re.DOTALL | re.IGNORECASE,
 )
 _SPACED = re.compile(
-    r"([B-HJ-Z])\s+(?P<rest>(?:is|because|since|as|-?\d|\\|√|\(|=).*)|(A)\s+(?P<other>(?:is|because|since|-?\d|\\|√|\(|=).*)",
+    r"([B-HJ-Z])(?:\s+|(?=是))(?P<rest>(?:is|it is|because|since|as|-?\d|\\|√|\(|=|是).*)"
+    r"|(A)(?:\s+|(?=是))(?P<other>(?:is|because|since|-?\d|\\|√|\(|=|是).*)",
     re.DOTALL,
 )
 _ANSWER = re.compile(
     r"(?P<final>final\s+|最终|最后)?(?:\b(?:answers?|ans|antwort|respuesta|réponse|risposta|resposta|ответ|solution)\b(?:\s+to\s[^.:\n]{1,40}?)?|(?P<weak>\b(?:option|choice|choose|select|pick)\b)"
     r"|(?:故|应|应该|因此)?选择?项?|答案|答え|正解|正确选项|정답|답)"
     r"\s{0,2}(?P<copula>(?:(?:is|are|would be|must be|should be|ist|es|est|è|é|to be)\b|(?:应该?|应当)?[是为]|是|为|為|は|은|는)?\s{0,2}[:=]?)\s{0,2}"
-    r"(?:(?:the\s)?(?:letter|option|choice|选项)\s{0,2}:?\s{0,2})?(?:(?P<wrapped>[(\[{\"']{1,2}\s?[A-Za-z]\s?[)\]}\"'])|(?P<bare>[A-Za-z])(?![A-Za-z'’]))",
+    r"(?:(?:the\s)?(?:letter|option|choice|选项)\s{0,2}:?\s{0,2})?(?:(?P<wrapped>[(\[{\"']{1,2}\s?[A-Za-z]\s?(?:[)\]}\"']|$))|(?P<bare>[A-Za-z])(?![A-Za-z'’]))",
     re.IGNORECASE,
 )
 _CORRECT = re.compile(
@@ -35,16 +36,20 @@ _CORRECT = re.compile(
 )
 _REJECTED = re.compile(
     r"(?<![A-Za-z])\(?[A-Z]\)?,?\s?(?:but\s(?:it|that|this)\s)?(?:(?:is|was|are|seems)\s(?:also\s|clearly\s)?(?:not|incorrect|wrong|false|impossible)|isn't|cannot|can't"
-    r"|不对|错误|不正确|是错)|\b(?:not|isn't|rather than|instead of|unlike|over)\s\(?(?:option\s|choice\s)?\(?[A-Z]\)?(?![A-Za-z])"
+    r"|不对|错误|不正确|是错)|\b(?i:not|isn't|rather than|instead of|unlike|over)\s\(?(?:option\s|choice\s)?\(?[A-Z]\)?(?![A-Za-z])"
+)
+_DENIED = re.compile(
+    r"(?:\b(?:not|neither|nor|never|exclude|rule out|eliminate)|n't|[不非])\s*(?:the\s)?$", re.IGNORECASE
 )
 _LAST = re.compile(
-    r"(?:\b(?i:is|be|so|therefore|thus|hence|choose|pick|select|chose|with|it's|say),?|[:：,→⇒>]|^|\n)\s*[(\[\"']*([A-Z])[)\]\"'.]*$"
+    r"(?:\b(?i:is|be|so|therefore|thus|hence|choose|pick|select|chose|with|it's|say|but),?|[:：,→⇒>]|^|\n)\s*[(\[\"']*([A-Z])[)\]\"'.]*$"
 )
 _OTHER = re.compile(r"(?:^|[\s,;/|])\(?([A-H])[).:]\s")
 _JOINED = re.compile(
     r"\s*[(\[]?(?:,|/|;|&|\+|\||\bor\b|\band\b|\bmaybe\b|[或和与、])+\s*(?:but\s|or\s|and\s|maybe\s|perhaps\s|possibly\s|also\s|even\s|could be\s|it could be\s|it might be\s|either\s|option\s|choice\s){0,4}[(\[]?([A-Z])(?![A-Za-z])[)\]]?",
     re.IGNORECASE,
 )
+_SEVERAL = re.compile(rf"(?<![A-Za-z])\(?[A-Z]\)?{_JOINED.pattern}", re.IGNORECASE)
 _DOUBT = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|could|not sure|unsure|alternatively)\b[^.\n]{0,40}?(?<![A-Za-z])\(?([A-H])(?![A-Za-z'])|或者?\s?\(?([A-H])"
 )
@@ -103,7 +108,9 @@ def _marked(text: str) -> set[str | None]:
     """The letters that stand behind "answer is" and the like; None for a statement that offers several."""
     strong, weak, final = set[str | None](), set[str | None](), set[str | None]()
     for match in _ANSWER.finditer(text):
-        if _REJECTED.match(text, match.start("wrapped") if match["wrapped"] else match.start("bare")):
+        if _DENIED.search(text[: match.start()][-24:]) or _REJECTED.match(
+            text, match.start("wrapped") if match["wrapped"] else match.start("bare")
+        ):
             continue
         letter = re.sub(r"[^A-Za-z]", "", match["wrapped"] or match["bare"])
         lower_article = letter.islower() and not re.match(r"\s*[)\]\"'.,;:!\n]|\s*$", text[match.end() :])
@@ -139,5 +146,5 @@ def _stated(text: str) -> str | None:
     if found is None or NEGATION.search(statement):
         return None
     before = statement[: found.start(1)]
-    several = _JOINED.search(statement) or re.search(r"(?<![A-Za-z])[B-H](?![A-Za-z])", before)
+    several = _SEVERAL.search(statement) or re.search(r"(?<![A-Za-z])[B-H](?![A-Za-z])", before)
     return None if several or re.search(_LABELLED, before, re.IGNORECASE) else found[1]

@@ -131,10 +131,13 @@ class _Reader:
             if sign := self.take("*", "/"):
                 tree = (sign, tree, self.signed(depth))
             elif self.kind in ("name", "function") or (self.kind == "sign" and self.token in "([{√∛"):
-                mixed = tree[0] == "number" and isinstance(tree[1], int) and self.token == "frac"
+                whole = tree[1] if tree[0] == "negative" else tree
+                mixed = self.token == "frac" and whole[0] == "number" and isinstance(whole[1], int)
                 factor = self.power(depth)
-                proper = mixed and factor[0] == "/" and all(part[0] == "number" for part in factor[1:])  # type: ignore[index]
-                tree = ("+" if proper else "*", tree, factor)
+                if mixed and factor[0] == "/" and factor[1][0] == factor[2][0] == "number":
+                    tree = ("negative", ("+", whole, factor)) if tree[0] == "negative" else ("+", whole, factor)
+                else:
+                    tree = ("*", tree, factor)
             else:
                 if self.kind == "number":
                     raise NotAFormula(self.text)  # "4 5" is no product

@@ -140,7 +140,8 @@ _OPERATORS = {"plus": "+", "times": "*", "divided by": "/", "over": "/"}
 _CODE = re.compile(r"```(?:[a-z]{1,12}\n)?|`")
 _PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 _TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=\d)")
-_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\ )(?=\d{3})")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\ |\\;|\\:|')(?=\d{3}(?!\d))")
+_SIMPLE = re.compile(r"[^\\$~^{']*")
 _EDGES = " \n,;:?'\"*_"
 _SHOUT = re.compile(r"(?<![\d)}])!{1,9}$")  # 5! is 120
 _PAIRS = {"{": "}", "[": "]", "(": ")"}
@@ -162,7 +163,7 @@ def plain(text: str) -> str:
         text = _ascii(text)
     if "*" in text or "_" in text or "#" in text or "\n" in text or "](" in text:
         text = _without_markdown(text)
-    if "\\" in text or "$" in text or "~" in text or "^" in text or "{" in text:
+    if not _SIMPLE.fullmatch(text):
         text = _without_latex(text)
     if "`" in text:
         text = _CODE.sub("", text)

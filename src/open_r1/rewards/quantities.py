@@ -46,6 +46,12 @@ _ALIASES = {
     "C": "°C celsius",
     "F": "°F fahrenheit",
     "T": "tesla",
+    "H": "henry",
+    "S": "siemens",
+    "eV": "electronvolt electronvolts",
+    "Wh": "",
+    "bar": "bars",
+    "atm": "",
     "mol": "mole moles",
     "rad": "radian radians 弧度",
     "$": "€ £ ¥ usd dollar dollars euro euros yuan 元",
@@ -53,6 +59,7 @@ _ALIASES = {
     "": "unit units 个 只 只球 件 块 条 根 人",
 }
 _UNITS = {alias: unit for unit, names in _ALIASES.items() for alias in (unit, *names.split()) if alias}
+_PREFIXED = re.compile(r"[kMGTmμnpcdh](?:m|g|s|N|J|W|V|A|Ω|Hz|Pa|L|l|F|T|C|H|S|eV|Wh|mol|bar|rad)")
 _SHORT = {"kmh": "km/h", "kph": "km/h", "mph": "mi/h", "mps": "m/s"}
 _SCALES = {
     **{"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12},
@@ -81,6 +88,7 @@ _HEAD = re.compile(
     re.DOTALL,
 )
 _PLAIN = re.compile(r"-?\d{1,18}(?:\.\d{1,18})?", re.ASCII)
+_BELOW = re.compile(r"/\s?\(([^()\d]{1,20})\)")
 _ASIDE = re.compile(r"\([^()\d]{0,60}\)")
 _WORD = re.compile(r"[^\W\d_]+(?:[-'][^\W\d_]+)*|[.,]")
 _NO_NOUN = re.compile(r"[α-ωΑ-Ω]|[不非错误錯誤没無未是]|n't")  # factors and negations, not things that are counted
@@ -107,6 +115,7 @@ def read_unit(text: str) -> tuple[Number, str] | None:
     >>> read_unit("km per hour"), read_unit("sq. cm long"), read_unit("million people"), read_unit("red cubes left")
     ((1, 'km/h'), (1, 'cm2'), (1000000, ''), (1, ''))
     """
+    text = _BELOW.sub(lambda below: "/" + below[1].replace("*", "/"), text) if "/" in text else text
     text = _ASIDE.sub("", text).strip(" .,*")
     if not text:
         return 1, ""
@@ -133,6 +142,7 @@ def _unit(match: re.Match[str]) -> str | None:
             return None
         name = _UNITS.get(word[0], _UNITS.get(word[0].lower()) if len(word[0]) > 1 else None)
         name = _SHORT.get(word[0].lower()) if name is None else name
+        name = word[0] if name is None and _PREFIXED.fullmatch(word[0]) else name
         if name is None:
             return None
         names.append(name + "".join(re.findall(r"-?[123]", part[word.end() :])))

@@ -31,6 +31,8 @@ _SIGNS = (
     (re.compile(r"\bangle\s?(?=[A-Z0-9∠]\w{0,3}\b)|<(?=[A-Z]{3}\b)", re.IGNORECASE), "∠"),
     (re.compile(r"\btriangle\s?(?=[A-Z]{3}\b)", re.IGNORECASE), "△"),
     (re.compile(r"\b(?:line segment|segment|line|chord|side)\s?(?=[A-Z]{2}\b)", re.IGNORECASE), ""),
+    (re.compile(r"\bcircle\s?(?=[A-Z]\b)", re.IGNORECASE), "⊙"),
+    (re.compile(r"\bparallelogram\s?(?=[A-Z]{4}\b)", re.IGNORECASE), "▱"),
     (re.compile(r"\bm\s?(?=∠)"), ""),
     (re.compile(r"(?<=[∠△⊙])\s?\{(\w{1,4})\}"), r"\1"),
     (re.compile(r"\bis parallel to\b"), "∥"),
@@ -44,7 +46,9 @@ _SIGN = re.compile(r"[=≈<>≤≥≠∈∥⊥≅∽]")
 _COLON = re.compile(r"\s*:\s*")
 _WORDS_RATIO = re.compile(r"(?<=[\d)}])\s+to\s+(?=[\d√\\(])")
 _PAIR = {"(": ")]", "[": ")]", "⦃": "⦄", "{": "}"}
-_LETTER = r"(?:[A-Za-zα-ωΓ-Ω](?:_\s?(?:\{[^{}]{1,8}\}|\w)|'{1,2})?)"
+_LETTER = r"(?:[A-Za-zα-ωΓ-Ω](?:_\s?(?:\{[^{}]{1,8}\}|\w)|\d|'{1,2})?)"
+_BUILDER = re.compile(r"[{⦃]\s*[A-Za-z]\s*(?:∈\s*[A-Z]\s*)?[|:]\s*(.+)[}⦄]")
+_POINT = re.compile(r"([A-Z]'?)\s?(\([^()]+,[^()]+\))")
 _POINTS = r"(?:[A-Z](?:'|_?\d)?){1,5}"
 _SYMBOL = re.compile(
     rf"{_LETTER}|\|?{_POINTS}\|?|[∠△⊙▱□]\s?(?:{_POINTS}|[\dα-ω])|{_LETTER}\s?\(\s?{_LETTER}\s?\)|[SPAV]\s?_?\s?\{{?[△▱□]?\s?{_POINTS}\}}?"
@@ -53,7 +57,7 @@ _SYMBOL = re.compile(
 _WORDS = re.compile(r"[^\W\d]{2}[^\W\d]*(?:[\s'-]+[^\W\d]+|\s[∠△]?[A-Z]{1,4})*|[\u3400-\u9fff][^\d=]{0,30}")
 _NOT_A_LABEL = re.compile(
     r"\b(?:half|third|quarter|twice|double|triple|times|square|squared|root|cubed?|sum|product|not|no|never|without|"
-    r"minus|plus|negative|log|ln|sin|cos|tan|percent|more|less|than|least|most|between|or|except|but|cannot|neither|nor|wrong|incorrect|false|other|rather|instead"
+    r"minus|plus|negative|log|ln|sin|cos|tan|percent|more|less|than|least|most|between|or|except|but|cannot|neither|nor|is|are|was|were|equals?|be|wrong|incorrect|false|other|rather|instead"
     r"|opposite|reciprocal|inverse|absolute)\b|n't|[不非]",
     re.IGNORECASE,
 )
@@ -85,6 +89,10 @@ def _read(text: str, depth: int) -> Value | None:
         return quantity
     if name := _GEOMETRY.fullmatch(text):
         return _name(name[1], name[2])
+    if builder := _BUILDER.fullmatch(text):
+        return _read(builder[1], depth + 1)
+    if (point := _POINT.fullmatch(text)) and (place := _read(point[2], depth + 1)):
+        return Named(point[1], True, place)
     items = split(text, _JOINT)
     if len(items) > 1:
         return _listed(text, [_read(item, depth + 1) for item in items])
@@ -215,6 +223,14 @@ def _equated(sides: list[str], signs: list[str], depth: int) -> Value | None:
     """x = 5; AB = 2√3 ≈ 3.46; 8 - 3 = 5, whose last side counts; x^2 + y^2 = 25, of which both do."""
     last = _read(sides[-1], depth + 1)
     name = symbol_name(sides[0])
+    names = [symbol_name(part) for part in sides[0].strip("() ").split(",")]
+    if (
+        isinstance(last, Enclosed)
+        and len(names) == len(last.items)
+        and len(sides) == 2
+        and all(name and name[1] for name in names)
+    ):
+        return Listed(tuple(Named(*name, item) for name, item in zip(names, last.items, strict=True) if name))
     if last is None or isinstance(last, Listed | Relation):
         back = symbol_name(sides[-1])
         first = _read(sides[0], depth + 1) if back and back[1] and len(sides) == 2 else None
@@ -244,7 +260,9 @@ def _equated(sides: list[str], signs: list[str], depth: int) -> Value | None:
 
 def _links(side: str, depth: int) -> bool:
     """Whether a chain of equations may lead over this side; "4 x" in "x = 4 x = 5" is two statements."""
-    return not re.search(r"\d\s+[A-Za-z]", side) and (symbol_name(side) is not None or _read(side, depth + 1) is not None)
+    return not re.search(r"\d\s+[A-Za-z]", side) and (
+        symbol_name(side) is not None or _read(side, depth + 1) is not None
+    )
 
 
 def _difference(left: str, right: str) -> Formula | None:
@@ -302,7 +320,10 @@ def _ratio(text: str) -> Value | None:
         return None
     numbers = [_quantity(part) for part in parts]
     found = tuple(number.number for number in numbers if number is not None)
-    return Ratio(found) if len(found) == len(parts) else None
+    if len(found) == len(parts):
+        return Ratio(found)
+    name = symbol_name(parts[0]) if len(parts) == 2 else None
+    return Named(*name, numbers[1]) if name and numbers[1] else None
 
 
 def _either(text: str, depth: int) -> Value | None:

@@ -24,7 +24,9 @@ _FUNCTION = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 # What the pattern above does not know is read in its plain spelling, argument by argument: change_color(id=2, color=cyan).
-_ANY_FUNCTION = re.compile(r"change[ _-]{0,2}([a-z]{1,20})['\"*]{0,2}\s{0,3}\(([^()]{1,120})\)", re.IGNORECASE | re.ASCII)
+_ANY_FUNCTION = re.compile(
+    r"change[ _-]{0,2}([a-z]{1,20})['\"*]{0,2}\s{0,3}\(([^()]{1,120})\)", re.IGNORECASE | re.ASCII
+)
 _SEPARATOR = re.compile(r"\s*(?:[,;]|->|→|=>)\s*")
 _WEAK_SEPARATOR = re.compile(r"\s*:\s*|\s+")
 _KEYWORD = re.compile(r"['\"]?([a-z_ ]{1,20}?)['\"]?\s{0,3}[=:]\s{0,3}(?=\S)", re.IGNORECASE)
@@ -52,7 +54,11 @@ def parse_functions(text: str) -> frozenset[Function]:
     if len(found) != text.count("(") or not found:
         found = [function for match in _ANY_FUNCTION.finditer(plain(text)) if (function := _arguments(*match.groups()))]
     return frozenset(
-        (_NAMES.get(name, name) if name.islower() else name.lower(), number if len(number) == 1 else str(int(number)), _value(value))
+        (
+            _NAMES.get(name, name) if name.islower() else name.lower(),
+            number if len(number) == 1 else str(int(number)),
+            _value(value),
+        )
         for name, number, value in found
     )
 

@@ -17,7 +17,7 @@ _MAX_SENTENCES = 24
 
 NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|cannot|isnt|arent|except|excluding|without|wrong|incorrect|false|impossible|untrue|no"
-    r"|unlike|(?:anything|all|everything|nothing) but|(?:other|rather) than|instead of|far from|kein|nicht|pas)\b"
+    r"|unlike|unequal|differs?|different|(?:anything|all|everything|nothing) but|(?:other|rather) than|instead of|far from|kein|nicht|pas)\b"
     r"|n't\b|≠|不|非|[未没無错誤误]|除了?",
     re.IGNORECASE,
 )
@@ -35,8 +35,10 @@ _AND_NOT = re.compile(
     r",?\s(?:and\s|but\s)?(?:not|rather than|instead of)\s\(?(?:-?\d[\w./√]{0,12}|[A-Z])\)?\s*$", re.IGNORECASE
 )
 _ASIDE = re.compile(r"\s*\((?:since|because|as|by|see|from|using|approx|i\.e\.|where|when)[^()]{0,80}\)", re.IGNORECASE)
+_TWICE = re.compile(r"([^()]{1,60}?)\s\(([^()]{1,60})\)\W*")  # 0.5 (1/2)
 _SUBORDINATE = re.compile(
-    r"^(?:after|when|if|with|since|as|by|once|removing|subtracting|adding|taking|of|from|in|because)\b[^,]{1,80},\s+", re.IGNORECASE
+    r"^(?:after|when|if|with|since|as|by|once|removing|subtracting|adding|taking|of|from|in|because)\b[^,]{1,80},\s+",
+    re.IGNORECASE,
 )
 _TWO_EQUATIONS = re.compile(r"=\s*-?[\d.]+\s+[A-Za-z∠]{1,3}\s*=")
 _SENTENCES = re.compile(r"\n|(?<=[^\d\s])\.\s|(?<=\d)\.\s(?!\d)|[!?;](?=\s)|\.(?=\s*$)")
@@ -106,13 +108,20 @@ def read_statement(text: str) -> Value | None:
 def _value(text: str) -> Value | None:
     """What is nothing but a value, with the words in front that say so."""
     text = _ABOUT.sub("", _LEAD.sub("", trimmed(text)))
+    if (twice := _TWICE.fullmatch(text)) and (value := read_value(twice[1])) is not None and _STATES.search(twice[2]):
+        again = read_value(twice[2])
+        return value if again is not None and same(again, value) else None
     if (value := read_value(text)) is not None:
         return value
     says = _SAYS.search(text) if len(text) <= MAX_FORMULA else None
     if says is None:
         return None
     label = symbol_name(text[: says.start()])
-    if label is not None and not label[1] and (value := read_value(_ABOUT.sub("", trimmed(text[says.end() :])))) is not None:
+    if (
+        label is not None
+        and not label[1]
+        and (value := read_value(_ABOUT.sub("", trimmed(text[says.end() :])))) is not None
+    ):
         return value
     return read_value(_SAYS.sub(" = ", text))
 
@@ -169,7 +178,7 @@ def _last(sentences: list[str]) -> Value | None:
     """Lines that are nothing but values are several values; else the last sentence that states something counts."""
     values = [_value(sentence) for sentence in sentences]
     found = [value for value in values if value is not None]
-    if len(found) == len(values) > 1:
+    if len(found) == len(values) > 1 and not _LEAD.match(sentences[-1].strip()):
         return _once(Listed(tuple(found)))
     for place in range(len(sentences) - 1, -1, -1):
         if _STATES.search(sentences[place]):
@@ -182,6 +191,12 @@ def _last(sentences: list[str]) -> Value | None:
         if NEGATION.search(sentences[place]) or DOUBT.search(sentences[place]):
             return None
     return None
+
+
+def _offered(lines: list[str], stated: Value) -> bool:
+    """Whether one of the lines is another value of the same kind and nothing else."""
+    found = [read_value(trimmed(line)) for line in lines]
+    return any(value is not None and type(value) is type(stated) and not same(value, stated) for value in found)
 
 
 def _sentence(text: str) -> Value | None:

@@ -122,7 +122,7 @@ def _same_kind(given: Value, true: Value) -> bool:
         case Enclosed(), Enclosed():
             brackets = (given.opening, given.closing) == (true.opening, true.closing)
             return brackets and _in_order(given.items, true.items)
-        case Listed(), Enclosed(opening="(", closing=")"):
+        case (Listed(), Enclosed(opening="(", closing=")")) | (Enclosed(opening="(", closing=")"), Listed()):
             return _in_order(given.items, true.items)
         case Union(), Union():
             return _matched(given.pieces, true.pieces, same)
