@@ -2,7 +2,7 @@
 
 import re
 
-from open_r1.rewards.statements import NEGATION
+from open_r1.rewards.wording import NEGATION
 
 _LETTER = re.compile(
     r"[(\[{\"']*\s*(?:(?:option|choice|answer)\s*:?\s*|选项?|选择)?[(\[{\"']*\s*([A-Za-z])\s*[)\]}\"'.:,]*\s*(?:选?项)?",

@@ -54,11 +54,62 @@ _TOKEN = re.compile(
 )
 # Letters in a row are a product where no word of a language or unit is spelled like that.
 _LETTERS = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2,}(?![A-Za-z])")
+_TUPLE = re.compile(r"[(\[][^()\[\]]*,")
 _KNOWN = re.compile(rf"(?:{_NAMES}|sqrt|frac|binom|[A-Z]{{2,4}})+?(?:[a-z](?![a-z]))?")
 _PRODUCT = re.compile(r"[abcdfghjklmnpqrstvwxyz]{2,3}")
 _WORDS = frozenset(
-    "an as at am by my all and can had has man was way day say may bar cat sq pts st nd rd th sky dry fly try any far"
-    " car map hat bad bag ft yd hr cm mm km kg mg ml mph kph last past hz".split()
+    [
+        "an",
+        "as",
+        "at",
+        "am",
+        "by",
+        "my",
+        "all",
+        "and",
+        "can",
+        "had",
+        "has",
+        "man",
+        "was",
+        "way",
+        "day",
+        "say",
+        "may",
+        "bar",
+        "cat",
+        "sq",
+        "pts",
+        "st",
+        "nd",
+        "rd",
+        "th",
+        "sky",
+        "dry",
+        "fly",
+        "try",
+        "any",
+        "far",
+        "car",
+        "map",
+        "hat",
+        "bad",
+        "bag",
+        "ft",
+        "yd",
+        "hr",
+        "cm",
+        "mm",
+        "km",
+        "kg",
+        "mg",
+        "ml",
+        "mph",
+        "kph",
+        "last",
+        "past",
+        "hz",
+    ]
 )
 
 
@@ -71,6 +122,8 @@ def read_formula(text: str) -> Formula:
     """
     if not 0 < len(text) <= MAX_FORMULA:
         raise NotAFormula(text[:40])
+    if _TUPLE.search(text):
+        raise NotAFormula(text)
     for letters in _LETTERS.findall(text):
         product = len(letters) <= 3 and _PRODUCT.fullmatch(letters) and letters not in _WORDS
         if not (product or _KNOWN.fullmatch(letters)):

@@ -105,7 +105,7 @@ def grade_math(reply: str, answer: str, setting: str = "exact") -> Score:
     number, true = plain_number(parsed.graded), _true_number(answer)
     if number is not None and true is not None:
         given = Quantity(number)
-        accuracy = 1.0 if number == true.number and not true.unit or same_quantity(given, true) else 0.0
+        accuracy = 1.0 if (number == true.number and not true.unit) or same_quantity(given, true) else 0.0
         if not accuracy and setting == "tolerant":
             accuracy = tolerant_credit(given, true)
     else:

@@ -9,6 +9,8 @@ import re
 import unicodedata
 from itertools import pairwise
 
+from open_r1.rewards.wording import DOUBT, NEGATION
+
 _WIDE = str.maketrans(
     {"²": "^2", "³": "^3", "½": " 1/2", "¼": " 1/4", "¾": " 3/4", "⅓": " 1/3", "⅔": " 2/3", "⅕": " 1/5", "⅛": " 1/8"}
     | {chr(0x2080 + digit): f"_{digit}" for digit in range(10)}
@@ -80,6 +82,7 @@ _COMMANDS = {
     **{
         "gt": ">",
         "approx": "≈",
+        "equiv": "≡",
         "sim": "~",
         "cong": "≅",
         "parallel": "∥",
@@ -121,15 +124,17 @@ _COMMANDS = {
     },
 }
 _COMMAND = re.compile(r"\\([A-Za-z]{2,12})(?![A-Za-z])")
+_ESCAPED_TWICE = re.compile(r"\\{2,4}(?=[A-Za-z]{2})")
 _ESCAPED = re.compile(r"\\([%$#&_])")
 _DOLLARS = re.compile(r"\\[()\[\]]|\$")
 _BOX_START, _BOX_END = "\x01", "\x02"
 _BOX = re.compile(f"{_BOX_START}([^{_BOX_START}{_BOX_END}]*){_BOX_END}")
 _NESTED = re.compile(f"{_BOX_START}(?=\\s*{_BOX_START})|(?<={_BOX_END}){_BOX_END}")  # a box in a box is one
 _LISTED = re.compile(r"(?:\s|[,;&]|and\b|[A-Za-z∠△]{1,4}\s?=)*")
-_BOX_BEFORE = re.compile(r"[\n;:,.!?=]|\b(?:is|are|be|get|answer|so|thus|therefore|hence|gives|have|result)\b|[为是]")
+_BOX_BEFORE = re.compile(r"[\n;:,.!?=≡≈]|\b(?:is|are|be|get|answer|so|thus|therefore|hence|gives|have|result)\b|[为是]")
+_ADJOINS = re.compile(r"[-+*/^√|\\(\d±~<>≤≥]\s*$|(?<![A-Za-z])[A-Za-z]$|[}\]]\s*$")  # the box is part of a formula
 _BOX_BEHIND = re.compile(
-    r"[\n;!?=≈]|[.](?!\d)|,(?!\s?(?:or|but|maybe|perhaps|possibly|\d))|\b(?:because|since|as|which|where|is|are|so|by)\b|因为"
+    r"[\n;!?=≈]|[.](?!\d)|,(?!\s?(?:or|but|maybe|perhaps|possibly|\d))|\b(?:because|since|as|which|where|is|are|so|by|after|at|in|for|on|final|answer|that|this|i)\b|\\p?mod\b|\(mod|因为"
 )
 _STAR = re.compile(r"(?<![\w)\]}*])\*(?=[^\s*])([^*\n]{1,400}?)(?<=\S)\*(?![\w*(\[{\\])", re.ASCII)
 _UNDERSCORE = re.compile(r"(?<![A-Za-z0-9_\\)}])(_{1,3})(?=[^\s_])([^_\n]{1,400})(?<=\S)\1(?![A-Za-z0-9_])")
@@ -137,10 +142,12 @@ _LINE_START = re.compile(r"^[ ]{0,8}(?:#{1,6} |> ?(?=[A-Za-z*])|[*+•] +|- +(?=
 _SIGN_WORD = re.compile(r"\b(?:minus|negative)\s+(?=[\d.√∞\\({$πA-Za-z]?[\d.√∞\\({π])|[负負](?=\d)", re.IGNORECASE)
 _OPERATOR_WORD = re.compile(r"(?<=[\d)}π])\s+(plus|times|divided by|over)\s+(?=[\d({\\√π-])", re.IGNORECASE)
 _OPERATORS = {"plus": "+", "times": "*", "divided by": "/", "over": "/"}
+_COMPARED = re.compile(r"! ?=|=/=|/=|< ?=|> ?=|=<|==|:=|\\not ?=")
+_COMPARISONS = {"!=": "≠", "=/": "≠", "/=": "≠", "<=": "≤", "=<": "≤", ">=": "≥", "==": "=", ":=": "=", "\\n": "≠"}
 _CODE = re.compile(r"```(?:[a-z]{1,12}\n)?|`")
 _PI = re.compile(r"(?<![A-Za-z\\])pi(?![A-Za-z])")
 _TIMES = re.compile(r"(?<=\d)\s*[xX]\s*(?=\d)")
-_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\ |\\;|\\:|')(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\s?\{\s?,\s?\}|,\\!\s?|\\,|\\ |\\;|\\:|')(?=\d{3}(?!\d))")
 _SIMPLE = re.compile(r"[^\\$~^{']*")
 _EDGES = " \n,;:?'\"*_"
 _SHOUT = re.compile(r"(?<![\d)}])!{1,9}$")  # 5! is 120
@@ -167,7 +174,8 @@ def plain(text: str) -> str:
         text = _without_latex(text)
     if "`" in text:
         text = _CODE.sub("", text)
-    text = text.replace("!=", "≠") if "!=" in text else text
+    if "=" in text:
+        text = _COMPARED.sub(lambda sign: _COMPARISONS[sign[0].replace(" ", "")[:2]], text)
     text = _PI.sub("π", _SIGN_WORD.sub("-", text))
     text = _OPERATOR_WORD.sub(lambda word: _OPERATORS[word[1].lower()], text)
     return trimmed(_TIMES.sub("*", re.sub(r"[ \u00a0]+", " ", text)))
@@ -206,7 +214,7 @@ def _without_bold(text: str) -> str:
 
 def _without_latex(text: str) -> str:
     """Without LaTeX's boxes, text commands and spacing; fractions, roots, functions and braces stay."""
-    text = _THOUSANDS.sub(",", text)
+    text = _THOUSANDS.sub(",", _ESCAPED_TWICE.sub(r"\\", text))
     if "\\" in text:
         text = _REPEATING.sub(r"\1…", text).replace("\\{", "⦃").replace("\\}", "⦄").replace("\\\\", "\n")
         text = _DEGREE.sub("°", _COLOUR.sub("", _SPACES.sub(" ", _ESCAPED.sub(r"\1", text))))
@@ -259,7 +267,9 @@ def _from_boxes(text: str) -> str:
     else:
         return " or ".join(boxes)
     before = _BOX_BEFORE.split(text[:first][-200:])[-1]
-    named = re.search(r"[A-Za-z∠△]{1,4}\s*=\s*$", text[:first][-20:])
+    if not (_ADJOINS.search(before) or NEGATION.search(before) or DOUBT.search(before)):
+        before = ""
+    named = re.search(r"[A-Za-z∠△]{1,4}\s*(?:=|∈)\s*$", text[:first][-20:])
     behind = _BOX_BEHIND.split(text[last + 1 :][:200])[0]
     return f"{named[0] if named else before}{inner}{behind}"
 

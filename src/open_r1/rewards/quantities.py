@@ -67,11 +67,87 @@ _SCALES = {
 }
 # Words behind a number that make it another number, or a part of one.
 _CHANGING = frozenset(
-    "half halves third thirds quarter quarters fourth fourths fifth fifths tenth tenths eighth eighths sixth sixths"
-    " squared cubed factorial times fold pair pairs dozens gross score hundreds thousands millions out of"
-    " minus plus than point to th st nd rd power root divided multiplied over or either per by square sq cubic"
-    " cents k short is are was were be been not no never wrong incorrect false maybe perhaps possibly but doubled tripled"
-    " halved greater bigger smaller plus-minus left-over".split()
+    [
+        "half",
+        "halves",
+        "third",
+        "thirds",
+        "quarter",
+        "quarters",
+        "fourth",
+        "fourths",
+        "fifth",
+        "fifths",
+        "tenth",
+        "tenths",
+        "eighth",
+        "eighths",
+        "sixth",
+        "sixths",
+        "squared",
+        "cubed",
+        "factorial",
+        "times",
+        "fold",
+        "pair",
+        "pairs",
+        "dozens",
+        "gross",
+        "score",
+        "hundreds",
+        "thousands",
+        "millions",
+        "out",
+        "of",
+        "minus",
+        "plus",
+        "than",
+        "point",
+        "to",
+        "th",
+        "st",
+        "nd",
+        "rd",
+        "power",
+        "root",
+        "divided",
+        "multiplied",
+        "over",
+        "or",
+        "either",
+        "per",
+        "by",
+        "square",
+        "sq",
+        "cubic",
+        "cents",
+        "k",
+        "short",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "not",
+        "no",
+        "never",
+        "wrong",
+        "incorrect",
+        "false",
+        "maybe",
+        "perhaps",
+        "possibly",
+        "but",
+        "doubled",
+        "tripled",
+        "halved",
+        "greater",
+        "bigger",
+        "smaller",
+        "plus-minus",
+        "left-over",
+    ]
 )
 _UNIT_WORD = r"(?:°[CF]?|%|[€£¥$]|[^\W\d_]{1,20})"
 _POWER = r"(?:\s?\^\s?\{?\s?-?[123]\s?\}?|[23](?!\d))?"
@@ -123,7 +199,7 @@ def read_unit(text: str) -> tuple[Number, str] | None:
         return None
     factor: Number = 1
     scale = re.match(r"[^\W\d_]+", text)
-    if scale and (word := scale[0].lower()) in _SCALES or (scale and (word := text[0]) in _SCALES):
+    if (scale and (word := scale[0].lower()) in _SCALES) or (scale and (word := text[0]) in _SCALES):
         factor, text = _SCALES[word], text[len(word) :].strip()
     match = _UNIT.match(text)
     unit = _unit(match) if match else None
@@ -182,7 +258,7 @@ def read_quantity(text: str) -> Quantity | None:
         return None
     match = _HEAD.fullmatch(text)
     if match and (unit := read_unit(match["rest"] or "")) is not None:
-        return Quantity(_shortest(_number(match) * unit[0]), match["currency"] and "$" or unit[1])
+        return Quantity(_shortest(_number(match) * unit[0]), (match["currency"] and "$") or unit[1])
     return _constant(text)
 
 

@@ -23,10 +23,7 @@ from open_r1.rewards.values import (
 
 _MAX_NESTED = 4
 _SIGNS = (
-    (re.compile(r"!\s?=|=/=|<>|/=|\\not\s?="), "≠"),
-    (re.compile(r"<\s?="), "≤"),
-    (re.compile(r">\s?="), "≥"),
-    (re.compile(r":=|=="), "="),
+    (re.compile(r"<>"), "≠"),
     (re.compile(r"\s?(?:\|\||//)\s?(?=[A-Z∠])"), "∥"),
     (re.compile(r"\bangle\s?(?=[A-Z0-9∠]\w{0,3}\b)|<(?=[A-Z]{3}\b)", re.IGNORECASE), "∠"),
     (re.compile(r"\btriangle\s?(?=[A-Z]{3}\b)", re.IGNORECASE), "△"),
@@ -54,6 +51,7 @@ _SYMBOL = re.compile(
     rf"{_LETTER}|\|?{_POINTS}\|?|[∠△⊙▱□]\s?(?:{_POINTS}|[\dα-ω])|{_LETTER}\s?\(\s?{_LETTER}\s?\)|[SPAV]\s?_?\s?\{{?[△▱□]?\s?{_POINTS}\}}?"
     rf"|\\?(?:sin|cos|tan|cot)\s?∠?\s?(?:{_POINTS}|[α-ω])"
 )
+_FRACTION_NAME = re.compile(r"\\frac\s?\{\s?([A-Z]{1,2})\s?\}\s?\{\s?([A-Z]{1,2})\s?\}")
 _WORDS = re.compile(r"[^\W\d]{2}[^\W\d]*(?:[\s'-]+[^\W\d]+|\s[∠△]?[A-Z]{1,4})*|[\u3400-\u9fff][^\d=]{0,30}")
 _NOT_A_LABEL = re.compile(
     r"\b(?:half|third|quarter|twice|double|triple|times|square|squared|root|cubed?|sum|product|not|no|never|without|"
@@ -159,7 +157,7 @@ def _listed(text: str, items: Sequence[Value | None]) -> Value | None:
 
 
 def _combined(ranges: list[Named], either: bool) -> Value | None:
-    """x < 1 or x > 3: the union; x > 1 and x < 3: what lies in both."""
+    """X < 1 or x > 3: the union; x > 1 and x < 3: what lies in both."""
     first = ranges[0]
     if either:
         return Named(first.name, first.symbol, Union(tuple(item.value for item in ranges)))
@@ -184,7 +182,7 @@ def symbol_name(text: str) -> tuple[str, bool] | None:
 
     None for numbers, formulas and words that change what stands behind ("half of x").
     """
-    text = text.strip(" *_'\"")
+    text = _FRACTION_NAME.sub(r"\1/\2", text.strip(" *_'\""))
     if not text:
         return "", False
     parts = re.split(r"\s?[:/]\s?", text)
@@ -220,7 +218,7 @@ def _related(sides: list[str], signs: list[str], depth: int) -> Value | None:
 
 
 def _equated(sides: list[str], signs: list[str], depth: int) -> Value | None:
-    """x = 5; AB = 2√3 ≈ 3.46; 8 - 3 = 5, whose last side counts; x^2 + y^2 = 25, of which both do."""
+    """X = 5; AB = 2√3 ≈ 3.46; 8 - 3 = 5, whose last side counts; x^2 + y^2 = 25, of which both do."""
     last = _read(sides[-1], depth + 1)
     name = symbol_name(sides[0])
     names = [symbol_name(part) for part in sides[0].strip("() ").split(",")]
@@ -273,7 +271,7 @@ def _difference(left: str, right: str) -> Formula | None:
 
 
 def _bounded(sides: list[str], signs: list[str], depth: int) -> Value | None:
-    """x > 5 and 2 < x ≤ 5 as intervals of x; other inequalities as a difference above 0."""
+    """X > 5 and 2 < x ≤ 5 as intervals of x; other inequalities as a difference above 0."""
     if signs[0] in ">≥":
         sides, signs = sides[::-1], [{">": "<", "≥": "≤"}[sign] for sign in signs[::-1]]
     values = [_quantity(side) for side in sides]

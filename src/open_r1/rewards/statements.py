@@ -10,25 +10,12 @@ from open_r1.rewards.formula import MAX_FORMULA, Undefined
 from open_r1.rewards.plain import trimmed
 from open_r1.rewards.quantities import Quantity, read_unit
 from open_r1.rewards.reading import read_value, symbol_name
-from open_r1.rewards.values import Approximate, Elements, Enclosed, Formula, Listed, Named, Relation, Union, Value, same
+from open_r1.rewards.values import Listed, Value, same
+from open_r1.rewards.wording import DOUBT, NEGATION
 
 _MAX_TEXT = 2000  # characters at the end of a text that are read
 _MAX_SENTENCES = 24
 
-NEGATION = re.compile(
-    r"\b(?:not|never|neither|nor|cannot|isnt|arent|except|excluding|without|wrong|incorrect|false|impossible|untrue|no"
-    r"|unlike|unequal|differs?|different|(?:anything|all|everything|nothing) but|(?:other|rather) than|instead of|far from|kein|nicht|pas)\b"
-    r"|n't\b|≠|不|非|[未没無错誤误]|除了?",
-    re.IGNORECASE,
-)
-DOUBT = re.compile(
-    r"\b(?:or|either|maybe|perhaps|possibly|might|could|may be|between|unsure|uncertain|guess(?:ing)?|not sure|oder|ou"
-    r"|alternatively|alternately|at least|at most|more than|less than|fewer than|greater than|up to|over|under|above|below|nearly"
-    r"|almost|within|from|minus|negative|opposite|reciprocal|inverse|absolute|half|third|twice|double|triple|quarter|out of|times|square of|squared|root|cube of|product|sum of|difference"
-    r"|percent of|multiple|log|ln|sin|cos|tan|sqrt|factorial|dozen|million|thousand|hundred|billion)\b"
-    r"|[±<>≤≥√^!∪~]|或|也许|可能|大概|至少|至多|超过|不到|一半|之间",
-    re.IGNORECASE,
-)
 # What puts an earlier word right: "not 4 but 5", "5, not 4", "5 rather than 4".
 _NOT_BUT = re.compile(r"\b(?:not|no)\s[^,.;\n]{1,20},?\s(?:but|rather)\s(?!also\b)", re.IGNORECASE)
 _AND_NOT = re.compile(
@@ -183,17 +170,14 @@ def _last(sentences: list[str]) -> Value | None:
     for place in range(len(sentences) - 1, -1, -1):
         if _STATES.search(sentences[place]):
             stated = _sentence(sentences[place])
-            offered = values[place] is not None and any(
-                value is not None and stated is not None and not same(value, stated) and type(value) is type(stated)
-                for value in values[:place]
-            )
-            return None if offered else stated
+            alone = stated is not None and values[place] is not None
+            return None if alone and _offered(sentences[:place], stated) else stated
         if NEGATION.search(sentences[place]) or DOUBT.search(sentences[place]):
             return None
     return None
 
 
-def _offered(lines: list[str], stated: Value) -> bool:
+def _offered(lines: list[str], stated: Value | None) -> bool:
     """Whether one of the lines is another value of the same kind and nothing else."""
     found = [read_value(trimmed(line)) for line in lines]
     return any(value is not None and type(value) is type(stated) and not same(value, stated) for value in found)
@@ -243,17 +227,3 @@ def _only_number(text: str) -> Quantity | None:
         return None
     value = read_value(trimmed(text[number.start() :]))
     return value if isinstance(value, Quantity) else None
-
-
-__all__ = [
-    "DOUBT",
-    "NEGATION",
-    "Approximate",
-    "Elements",
-    "Enclosed",
-    "Formula",
-    "Named",
-    "Relation",
-    "Union",
-    "read_statement",
-]

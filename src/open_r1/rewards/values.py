@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from open_r1.rewards.formula import Formula, Number, equal, ratio
+from open_r1.rewards.formula import Formula, Number, difference, equal, ratio
 from open_r1.rewards.quantities import Quantity, close, same_quantity
 
 _MAX_ITEMS = 12
@@ -85,16 +85,16 @@ def same(given: Value, true: Value) -> bool:
         alike = given.name.casefold() == true.name.casefold() or not (given.symbol and true.symbol)
         if alike:
             return same(given.value, true.value)
-        mine, theirs = as_equation(given), as_equation(true)  # x = (y - 1)/2 is y = 2x + 1
+        mine, theirs = as_relation(given), as_relation(true)  # x = (y - 1)/2 is y = 2x + 1
         solved = isinstance(given.value, Formula) and isinstance(true.value, Formula)
         return solved and mine is not None and theirs is not None and _same_relation(mine, theirs)
     if isinstance(true, Named):
-        if isinstance(given, Relation) and isinstance(true.value, Formula):
-            return (equation := as_equation(true)) is not None and _same_relation(given, equation)
+        if isinstance(given, Relation) and not isinstance(true.value, Quantity):
+            return (relation := as_relation(true)) is not None and _same_relation(given, relation)
         return same(given, true.value)
     if isinstance(given, Named):
         if isinstance(true, Relation):
-            return (equation := as_equation(given)) is not None and _same_relation(equation, true)
+            return (relation := as_relation(given)) is not None and _same_relation(relation, true)
         return same(given.value, true)
     return _same_kind(given, true)
 
@@ -134,16 +134,25 @@ def _same_kind(given: Value, true: Value) -> bool:
             return False
 
 
-def as_equation(named: Named) -> Relation | None:
-    """y = 2x + 1 as y - (2x + 1) = 0; None where the name is no variable or the value no formula."""
-    if not named.symbol or len(named.name) != 1 or not isinstance(named.value, Formula | Quantity):
+def as_relation(named: Named) -> Relation | None:
+    """Y = 2x + 1 as y - (2x + 1) = 0, and x > 5 as x - 5 > 0; None where the name is no variable."""
+    if not named.symbol or len(named.name) != 1:
         return None
-    if isinstance(named.value, Quantity):
-        value = Formula(("number", named.value.number), ())
-    else:
-        value = named.value
-    symbols = tuple(sorted({named.name, *value.symbols}))
-    return Relation("=", Formula(("-", ("symbol", named.name), value.tree), symbols))
+    variable, value = Formula(("symbol", named.name), (named.name,)), named.value
+    if isinstance(value, Enclosed) and isinstance(value.items[0], Quantity) and isinstance(value.items[1], Quantity):
+        low, high = (item.number for item in value.items if isinstance(item, Quantity))
+        if math.isinf(high) and not math.isinf(low):
+            return Relation(">" if value.opening == "(" else "≥", difference(variable, _constant(low)))
+        if math.isinf(low) and not math.isinf(high):
+            return Relation(">" if value.closing == ")" else "≥", difference(_constant(high), variable))
+        return None
+    if isinstance(value, Quantity):
+        value = _constant(value.number)
+    return Relation("=", difference(variable, value)) if isinstance(value, Formula) else None
+
+
+def _constant(number: Number) -> Formula:
+    return Formula(("number", number), ())
 
 
 def _same_relation(given: Relation, true: Relation) -> bool:
