@@ -7,7 +7,7 @@ now and then raises `GradingTimeout` where it loops, in whatever thread that is.
 import ctypes
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from open_r1.schema import UserError
@@ -59,7 +59,7 @@ os.register_at_fork(after_in_child=_fresh)
 
 
 @contextmanager
-def guarded(answer: str) -> Iterator[None]:
+def guarded(answer: str) -> Generator[None]:
     """Raise GradingTimeout, which names the row's answer, where the block takes longer than `SECONDS`."""
     watch, thread = _watch, threading.get_ident()
     if watch.thread is None:

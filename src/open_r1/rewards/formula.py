@@ -1,32 +1,31 @@
-r"""Formulas: LaTeX or plain spelling read into a tree, whose value at a point is a number.
+r"""Formulas: LaTeX or plain spelling read into a tree.
 
-No symbolic algebra: two formulas are equal where their values are, at fixed points. All work is bounded by the form of
-a text (`MAX_FORMULA` characters, `_MAX_DEPTH` brackets in brackets, `_MAX_BITS` of an exact number), so that nothing
-can hang and every process decides alike. What has no value, or one beyond a float's range, is equal to nothing.
+All work is bounded by the form of a text: `MAX_FORMULA` characters and `_MAX_DEPTH` brackets in brackets.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
 MAX_FORMULA = 300  # characters
 _MAX_DEPTH = 24
-_MAX_BITS = 2048  # of numerator and denominator; above, a number is a float
-_MAX_FACTORIAL = 100
 
 Number = int | Fraction | float
-Tree = tuple[object, ...]  # ("number", value), ("symbol", name) or (operation, tree, ...)
 
 
 class NotAFormula(ValueError):
     """The text is no formula that this module reads."""
 
 
-class Undefined(ValueError):
-    """The formula has no real value, or one that is too large by its form."""
+class Tree(NamedTuple):
+    """An operation ("number", "symbol", "+", "root", "sin", ...) with its parts."""
+
+    operation: str
+    parts: "tuple[Tree, ...]" = ()
+    number: Number = 0  # of a number
+    name: str = ""  # of a symbol
 
 
 class Formula(NamedTuple):
@@ -36,15 +35,16 @@ class Formula(NamedTuple):
     symbols: tuple[str, ...]
 
 
-_FUNCTIONS: dict[str, Callable[[float], float]] = {
-    **{"sin": math.sin, "cos": math.cos, "tan": math.tan, "arcsin": math.asin, "arccos": math.acos},
-    **{"arctan": math.atan, "asin": math.asin, "acos": math.acos, "atan": math.atan, "sinh": math.sinh},
-    **{"cosh": math.cosh, "tanh": math.tanh, "ln": math.log, "lg": math.log10, "exp": math.exp},
-    **{"cot": lambda x: 1 / math.tan(x), "sec": lambda x: 1 / math.cos(x), "csc": lambda x: 1 / math.sin(x)},
-    **{"log": math.log10},
+def constant(number: Number) -> Tree:
+    """The tree of a number."""
+    return Tree("number", number=number)
+
+
+CIRCULAR = frozenset({"sin", "cos", "tan", "cot", "sec", "csc"})
+FUNCTIONS = frozenset({"arcsin", "arccos", "arctan", "asin", "acos", "atan", "sinh", "cosh", "tanh", *CIRCULAR}) | {
+    *("ln", "lg", "log", "exp"),
 }
-_CIRCULAR = {"sin", "cos", "tan", "cot", "sec", "csc"}
-_NAMES = "|".join(sorted(_FUNCTIONS, key=len, reverse=True))
+_NAMES = "|".join(sorted(FUNCTIONS, key=lambda name: (-len(name), name)))
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d{1,3}(?:,\d{3}){1,9}(?![\d,])|\d{1,40})(?:\.\d{1,40})?(?![\d.])|\.\d{1,40}(?![\d.]))"
     r"(?:[eE](?P<power>[-+]?\d{1,3})(?![\d.]))?"
@@ -174,7 +174,7 @@ class _Reader:
             raise NotAFormula(self.text)
         tree = self.product(depth)
         while sign := self.take("+", "-"):
-            tree = (sign, tree, self.product(depth))
+            tree = Tree(sign, (tree, self.product(depth)))
         return tree
 
     def product(self, depth: int) -> Tree:
@@ -182,15 +182,10 @@ class _Reader:
         tree = self.signed(depth)
         while True:
             if sign := self.take("*", "/"):
-                tree = (sign, tree, self.signed(depth))
+                tree = Tree(sign, (tree, self.signed(depth)))
             elif self.kind in ("name", "function") or (self.kind == "sign" and self.token in "([{√∛"):
-                whole = tree[1] if tree[0] == "negative" else tree
-                mixed = self.token == "frac" and whole[0] == "number" and isinstance(whole[1], int)
-                factor = self.power(depth)
-                if mixed and factor[0] == "/" and factor[1][0] == factor[2][0] == "number":
-                    tree = ("negative", ("+", whole, factor)) if tree[0] == "negative" else ("+", whole, factor)
-                else:
-                    tree = ("*", tree, factor)
+                mixed = self.token == "frac"
+                tree = _times(tree, self.power(depth), mixed)
             else:
                 if self.kind == "number":
                     raise NotAFormula(self.text)  # "4 5" is no product
@@ -204,7 +199,7 @@ class _Reader:
             if count > 2:
                 raise NotAFormula(self.text)
         tree = self.power(depth)
-        return ("negative", tree) if negative else tree
+        return Tree("negative", (tree,)) if negative else tree
 
     def power(self, depth: int) -> Tree:
         """A factor with its exponent, factorial, degree or percent sign."""
@@ -212,9 +207,9 @@ class _Reader:
         while sign := self.take("^", "**", "!", "°", "%"):
             if sign in ("^", "**"):
                 exponent = self.signed(depth + 1) if self.token != "{" else self.atom(depth + 1)
-                tree = ("^", tree, exponent)
+                tree = Tree("^", (tree, exponent))
             else:
-                tree = (sign, tree)
+                tree = Tree(sign, (tree,))
         return tree
 
     def atom(self, depth: int) -> Tree:
@@ -227,32 +222,32 @@ class _Reader:
         self.advance()
         if kind == "number":
             number = Fraction(token.replace(",", "")) * Fraction(10) ** int(index or 0)
-            return ("number", int(number) if number.denominator == 1 else number)
+            return constant(int(number) if number.denominator == 1 else number)
         if kind == "name":
             return self.symbol(token, index)
         if kind == "function":
             return self.function(token, depth)
         if token == "√":
-            return ("root", self.radicand(depth), ("number", 2))
+            return Tree("root", (self.radicand(depth), constant(2)))
         if token == "∛":
-            return ("root", self.radicand(depth), ("number", 3))
+            return Tree("root", (self.radicand(depth), constant(3)))
         closing = {"(": ")", "[": "]", "{": "}", "|": "|"}.get(token)
         if closing is None:
             raise NotAFormula(self.text)
         tree = self.sum(depth + 1)
         self.need(closing)
-        return ("abs", tree) if token == "|" else tree
+        return Tree("abs", (tree,)) if token == "|" else tree
 
     def symbol(self, token: str, index: str) -> Tree:
         """π, e, or a variable: one letter with an index, or the capitals of a segment, which has no direction."""
         if token == "π":
-            return ("number", math.pi)
+            return constant(math.pi)
         if token == "e" and not index:
-            return ("number", math.e)
+            return constant(math.e)
         name = "".join(sorted(token)) if len(token) == 2 else token
         name += re.sub(r"[\s{}]", "", index)
         self.symbols.add(name)
-        return ("symbol", name)
+        return Tree("symbol", name=name)
 
     def radicand(self, depth: int) -> Tree:
         """What stands behind a root sign: a bracket, number, letter or function without exponent."""
@@ -262,27 +257,27 @@ class _Reader:
         """A function with its argument: sin 2x, sin^2 x, log_2 8, sqrt[3]{x}, frac{a}{b}, frac12."""
         if token in ("frac", "binom"):
             above, below = self.digit_or_atom(depth), self.digit_or_atom(depth)
-            return ("/" if token == "frac" else "choose", above, below)
+            return Tree("/" if token == "frac" else "choose", (above, below))
         if token == "sqrt":
-            order: Tree = ("number", 2)
+            order = constant(2)
             if self.take("["):
                 order = self.sum(depth + 1)
                 self.need("]")
-            return ("root", self.digit_or_atom(depth), order)
+            return Tree("root", (self.digit_or_atom(depth), order))
         base = self.atom(depth + 1) if token == "log" and self.take("_") else None
         exponent = (self.atom(depth + 1) if self.token == "{" else self.signed(depth + 1)) if self.take("^") else None
         if token == "exp" and exponent is not None:
             raise NotAFormula(self.text)
-        tree: Tree = (token, self.argument(depth)) if base is None else ("log", self.argument(depth), base)
-        if exponent == ("negative", ("number", 1)) and token in _CIRCULAR and "arc" + token in _FUNCTIONS:
-            return ("arc" + token, *tree[1:])
-        return tree if exponent is None else ("^", tree, exponent)
+        tree = Tree(token, (self.argument(depth), *(() if base is None else (base,))))
+        if exponent == Tree("negative", (constant(1),)) and "arc" + token in FUNCTIONS:
+            return Tree("arc" + token, tree.parts)
+        return tree if exponent is None else Tree("^", (tree, exponent))
 
     def digit_or_atom(self, depth: int) -> Tree:
         r"""One part of \frac: in \frac12 the digits are two parts."""
         if self.kind == "number" and len(self.token) > 1 and self.token.isdigit() and not self.index:
             digit, self.token = self.token[0], self.token[1:]
-            return ("number", int(digit))
+            return constant(int(digit))
         return self.atom(depth + 1)
 
     def argument(self, depth: int) -> Tree:
@@ -290,142 +285,20 @@ class _Reader:
         bracket = self.kind == "sign" and self.token in "([{"
         tree = self.signed(depth + 1)
         while not bracket and (self.kind == "name" or (self.kind == "sign" and self.token in "√")):
-            tree = ("*", tree, self.power(depth + 1))
+            tree = Tree("*", (tree, self.power(depth + 1)))
         return tree
 
 
-def value(formula: Formula, point: Mapping[str, float] | None = None) -> Number:
-    """The formula's value at a point, exact where it is rational.
-
-    Raises:
-        Undefined: it has no real value there, or its form makes it too large for a float.
-    """
-    try:
-        number = _value(formula.tree, point or {}, False)
-    except (ArithmeticError, ValueError, KeyError, TypeError) as error:
-        raise Undefined(str(error)[:80]) from error
-    if isinstance(number, float) and not math.isfinite(number):
-        raise Undefined("not finite")
-    return number
-
-
-def _value(tree: Tree, point: Mapping[str, float], circular: bool) -> Number:
-    """The value of a tree; `circular`: inside sin, cos, ..., where a degree sign is a factor."""
-    operation, first = tree[0], tree[1]
-    if operation == "number":
-        return first  # type: ignore[return-value]
-    if operation == "symbol":
-        return point[first]  # type: ignore[index]
-    circular = circular or operation in _CIRCULAR
-    numbers = [_value(part, point, circular) for part in tree[1:]]  # type: ignore[arg-type]
-    if operation in _FUNCTIONS:
-        result = _FUNCTIONS[operation](float(numbers[0]))  # type: ignore[index]
-        return result / math.log10(numbers[1]) if len(numbers) > 1 else result
-    if operation == "°":
-        return numbers[0] * math.pi / 180 if circular else numbers[0]
-    return _bounded(_ARITHMETIC[operation](*numbers))  # type: ignore[index]
-
-
-def _bounded(number: Number) -> Number:
-    """The number, as a float where it is exact but too long to go on exactly."""
-    if isinstance(number, float):
-        return number
-    bits = max(number.numerator.bit_length(), number.denominator.bit_length())
-    if isinstance(number, Fraction) and number.denominator == 1:
-        return int(number) if bits <= _MAX_BITS else float(number)
-    return number if bits <= _MAX_BITS else float(number)
-
-
-def _power(base: Number, exponent: Number) -> Number:
-    """Exact where the exponent is whole and the result short; else as floats, which end at 10^308."""
-    if not isinstance(base, float) and isinstance(exponent, int):
-        bits = max(base.numerator.bit_length(), base.denominator.bit_length())
-        if bits * abs(exponent) <= _MAX_BITS:
-            return base**exponent if exponent >= 0 else 1 / Fraction(base) ** -exponent
-    return math.pow(base, exponent)
-
-
-def _root(radicand: Number, order: Number) -> Number:
-    """The real root; exact where it is whole."""
-    if order == 2 and isinstance(radicand, int) and radicand >= 0 and math.isqrt(radicand) ** 2 == radicand:
-        return math.isqrt(radicand)
-    if radicand < 0 and isinstance(order, int) and order % 2:
-        return -math.pow(-radicand, 1 / order)
-    return math.sqrt(radicand) if order == 2 else math.pow(radicand, 1 / order)
-
-
-def _whole(number: Number) -> int:
-    """The argument of a factorial or binomial, which is small."""
-    if not isinstance(number, int) or not 0 <= number <= _MAX_FACTORIAL:
-        raise Undefined("factorial")
-    return number
-
-
-_ARITHMETIC: dict[str, Callable[..., Number]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: Fraction(a) / b if not isinstance(a, float) and not isinstance(b, float) else a / b,
-    "negative": lambda a: -a,
-    "abs": abs,
-    "^": _power,
-    "root": _root,
-    "%": lambda a: Fraction(a) / 100 if not isinstance(a, float) else a / 100,
-    "!": lambda a: math.factorial(_whole(a)),
-    "choose": lambda a, b: math.comb(_whole(a), _whole(b)),
-}
-
-
-_GOLDEN = (math.sqrt(5) - 1) / 2
-
-
-def points(symbols: tuple[str, ...]) -> list[dict[str, float]]:
-    """Eight fixed points: four with positive coordinates between .3 and 2.8, four of mixed signs."""
-    return [
-        {
-            symbol: (-1 if k >= 4 and (k + i) % 2 else 1) * (0.3 + 2.5 * ((i + 1) * (k + 3) * _GOLDEN % 1))
-            for i, symbol in enumerate(symbols)
-        }
-        for k in range(8)
-    ]
-
-
-def _values(formula: Formula, at: list[dict[str, float]]) -> list[float | None]:
-    values: list[float | None] = []
-    for point in at:
-        try:
-            values.append(float(value(formula, point)))
-        except (Undefined, OverflowError):
-            values.append(None)
-    return values
-
-
-def _pairs(one: Formula, other: Formula) -> list[tuple[float, float]]:
-    """The two formulas' values at the points where both have one; none where these are fewer than three."""
-    at = points(tuple(sorted({*one.symbols, *other.symbols})))
-    found = [
-        (a, b) for a, b in zip(_values(one, at), _values(other, at), strict=True) if a is not None and b is not None
-    ]
-    return found if len(found) >= 3 else []
-
-
-def equal(one: Formula, other: Formula) -> bool:
-    """Whether two formulas have the same value at all points where both have one, three or more of the eight."""
-    pairs = _pairs(one, other)
-    return bool(pairs) and all(math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-9) for a, b in pairs)
-
-
-def ratio(one: Formula, other: Formula) -> float | None:
-    """The constant c with other = c one at all points; None where there is none, or c is 0."""
-    pairs = _pairs(one, other)
-    if not pairs or any(abs(a) < 1e-9 for a, _ in pairs):
-        return None
-    first = pairs[0][1] / pairs[0][0]
-    if abs(first) < 1e-9:
-        return None
-    return first if all(math.isclose(b / a, first, rel_tol=1e-7) for a, b in pairs) else None
+def _times(tree: Tree, factor: Tree, mixed: bool) -> Tree:
+    """The product of two factors without a sign; a whole number in front of a fraction of numbers is added to it."""
+    whole = tree.parts[0] if tree.operation == "negative" else tree
+    numbers = factor.operation == "/" and all(part.operation == "number" for part in factor.parts)
+    if mixed and numbers and whole.operation == "number" and isinstance(whole.number, int):
+        total = Tree("+", (whole, factor))
+        return Tree("negative", (total,)) if tree.operation == "negative" else total
+    return Tree("*", (tree, factor))
 
 
 def difference(left: Formula, right: Formula) -> Formula:
     """The formula left - right, which is 0 where the two are equal."""
-    return Formula(("-", left.tree, right.tree), tuple(sorted({*left.symbols, *right.symbols})))
+    return Formula(Tree("-", (left.tree, right.tree)), tuple(sorted({*left.symbols, *right.symbols})))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from open_r1.rewards.choices import read_choice, true_choice
 from open_r1.rewards.deadline import guarded
-from open_r1.rewards.formula import Undefined
+from open_r1.rewards.formula_value import Undefined
 from open_r1.rewards.plain import plain
 from open_r1.rewards.quantities import Quantity, plain_number, same_quantity, tolerant_credit
 from open_r1.rewards.reading import read_value

@@ -43,14 +43,17 @@ _POWERS = re.compile(r"(?:\^\d){2,9}")  # 10¹² is written 10^1^2 by now
 _BREAK = re.compile(r"<(?:br|/p|/div|/li|/h[1-6]|hr)\s{0,3}/?>", re.IGNORECASE)
 _SCRIPT = re.compile(r"<(su[bp])>([^<>]{0,40})</\1>", re.IGNORECASE)
 _MARKUP = re.compile(
-    r"</?(?:b|i|u|s|p|em|strong|span|div|code|pre|mark|small|big|center|font|math|m[nio]|mrow|h[1-6]|li|ul|ol|t[dr]|answer|think"
+    r"</?(?:b|i|u|s|p|em|strong|span|div|code|pre|mark|small|big|center|font|math|m[nio]|mrow|h[1-6]|li|ul|ol"
+    r"|t[dr]|answer|think"
     r"|final|result|output|response)(?:\s[^<>]{0,200})?\s{0,3}/?>|<\|[a-z_]{1,20}\|>",
     re.IGNORECASE,
 )
 _LINK = re.compile(r"!?\[([^\[\]\n]{1,80})\]\(https?:[^()\s]{0,200}\)")
 _TEXT_COMMANDS = (
-    "text|textrm|textbf|textit|textsf|texttt|textsc|textup|textnormal|mathrm|mathbf|mathit|mathsf|mathtt|mathbb|mathcal|"
-    "mathnormal|operatorname|mbox|hbox|emph|underline|bm|boldsymbol|pmb|rm|bf|it|overline|bar|vec|overrightarrow|widehat|"
+    "text|textrm|textbf|textit|textsf|texttt|textsc|textup|textnormal|mathrm|mathbf|mathit|mathsf|mathtt|mathbb"
+    "|mathcal|"
+    "mathnormal|operatorname|mbox|hbox|emph|underline|bm|boldsymbol|pmb|rm|bf|it|overline|bar|vec|overrightarrow"
+    "|widehat|"
     "hat|arc|ensuremath|mathord|vphantom|phantom|unit|si|qty|num"
 )
 _GROUP = re.compile(
@@ -61,7 +64,8 @@ _REPEATING = re.compile(r"(\d\.\d*)\\(?:overline|dot|bar)(?![a-z])")  # 0.\overl
 _COLOUR = re.compile(r"\\(?:text)?color\s*\{[^{}]{0,30}\}")
 _SPACES = re.compile(
     r"\\[,;!:> ]|(?<!\\)~(?=[A-Za-z\\])"
-    r"|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|quad|qquad|thinspace|enspace|hspace\{[^{}]{0,9}\})(?![A-Za-z])\.?"
+    r"|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|quad|qquad|thinspace|enspace"
+    r"|hspace\{[^{}]{0,9}\})(?![A-Za-z])\.?"
 )
 _DEGREE = re.compile(
     r"\^?\s{0,2}\{?\s{0,2}\\(?:circ|degree)(?![a-z])\s{0,2}\}?|\^\{?[°o]\}?(?![a-z])|\\degree|\^\{\\prime\}"
@@ -134,7 +138,8 @@ _LISTED = re.compile(r"(?:\s|[,;&]|and\b|[A-Za-z∠△]{1,4}\s?=)*")
 _BOX_BEFORE = re.compile(r"[\n;:,.!?=≡≈]|\b(?:is|are|be|get|answer|so|thus|therefore|hence|gives|have|result)\b|[为是]")
 _ADJOINS = re.compile(r"[-+*/^√|\\(\d±~<>≤≥]\s*$|(?<![A-Za-z])[A-Za-z]$|[}\]]\s*$")  # the box is part of a formula
 _BOX_BEHIND = re.compile(
-    r"[\n;!?=≈]|[.](?!\d)|,(?!\s?(?:or|but|maybe|perhaps|possibly|\d))|\b(?:because|since|as|which|where|is|are|so|by|after|at|in|for|on|final|answer|that|this|i)\b|\\p?mod\b|\(mod|因为"
+    r"[\n;!?=≈]|[.](?!\d)|,(?!\s?(?:or|but|maybe|perhaps|possibly|\d))|\b(?:because|since|as|which|where|is|are"
+    r"|so|by|after|at|in|for|on|final|answer|that|this|i)\b|\\p?mod\b|\(mod|因为"
 )
 _STAR = re.compile(r"(?<![\w)\]}*])\*(?=[^\s*])([^*\n]{1,400}?)(?<=\S)\*(?![\w*(\[{\\])", re.ASCII)
 _UNDERSCORE = re.compile(r"(?<![A-Za-z0-9_\\)}])(_{1,3})(?=[^\s_])([^_\n]{1,400})(?<=\S)\1(?![A-Za-z0-9_])")
@@ -227,7 +232,7 @@ def _without_latex(text: str) -> str:
 
 def _ungroup(text: str) -> str:
     """The contents of text commands without command and braces; boxes become their contents between two marks."""
-    pieces, closing, at = [], [], 0
+    pieces, closing, at = list[str](), list[str](), 0
     for match in _GROUP.finditer(text):
         token = match[0]
         pieces.append(text[at : match.start()])

@@ -6,7 +6,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from open_r1.rewards.formula import MAX_FORMULA, NotAFormula, Number, Undefined, read_formula, value
+from open_r1.rewards.formula import MAX_FORMULA, NotAFormula, Number, read_formula
+from open_r1.rewards.formula_value import Undefined, value
 
 _ALIASES = {
     "°": "degree degrees deg degs 度",
@@ -159,7 +160,8 @@ _NUMBER = r"(?:\d{1,3}(?:[ ,]\d{3}){1,9}(?![\d,])|\d{1,40})(?:\.\d{1,40})?|\.\d{
 _HEAD = re.compile(
     rf"(?P<sign>[-+]\s?)?(?:(?P<currency>[€£¥])\s?)?"
     rf"(?:(?P<whole>\d{{1,9}})\s(?P<above>\d{{1,9}})/(?P<below>\d{{1,9}})(?!\d)"
-    rf"|(?P<number>{_NUMBER})(?:[eE](?P<tens>[-+]?\d{{1,3}})|\s?\*\s?10\s?(?:\^|\*\*)\s?[{{(]?(?P<power>[-+]?\d{{1,3}})[}})]?)?"
+    rf"|(?P<number>{_NUMBER})(?:[eE](?P<tens>[-+]?\d{{1,3}})|\s?\*\s?10\s?(?:\^"
+    rf"|\*\*)\s?[{{(]?(?P<power>[-+]?\d{{1,3}})[}})]?)?"
     rf"(?:\s?/\s?(?P<under>\d{{1,40}})(?!\.?\d))?)(?P<rest>[^\d.].*|\.?)?",
     re.DOTALL,
 )
@@ -211,7 +213,7 @@ def read_unit(text: str) -> tuple[Number, str] | None:
 def _unit(match: re.Match[str]) -> str | None:
     """The one spelling of a unit: "km per hour" -> "km/h"; None where a word is no unit."""
     parts = re.split(r"\s?(/|\*|·|\bper\b)\s?", match["first"] + match["more"])
-    names = []
+    names = list[str]()
     for part in parts[::2]:
         word = re.match(_UNIT_WORD, part)
         if word is None:

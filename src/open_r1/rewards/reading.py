@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from open_r1.rewards.formula import MAX_FORMULA, Formula, NotAFormula, Undefined, difference, read_formula
+from open_r1.rewards.formula import MAX_FORMULA, Formula, NotAFormula, Number, difference, read_formula
+from open_r1.rewards.formula_value import Undefined
 from open_r1.rewards.plain import trimmed
 from open_r1.rewards.quantities import Quantity, read_quantity
 from open_r1.rewards.values import (
@@ -48,14 +49,16 @@ _BUILDER = re.compile(r"[{⦃]\s*[A-Za-z]\s*(?:∈\s*[A-Z]\s*)?[|:]\s*(.+)[}⦄]
 _POINT = re.compile(r"([A-Z]'?)\s?(\([^()]+,[^()]+\))")
 _POINTS = r"(?:[A-Z](?:'|_?\d)?){1,5}"
 _SYMBOL = re.compile(
-    rf"{_LETTER}|\|?{_POINTS}\|?|[∠△⊙▱□]\s?(?:{_POINTS}|[\dα-ω])|{_LETTER}\s?\(\s?{_LETTER}\s?\)|[SPAV]\s?_?\s?\{{?[△▱□]?\s?{_POINTS}\}}?"
+    rf"{_LETTER}|\|?{_POINTS}\|?|[∠△⊙▱□]\s?(?:{_POINTS}|[\dα-ω])|{_LETTER}\s?\(\s?{_LETTER}\s?\)"
+    rf"|[SPAV]\s?_?\s?\{{?[△▱□]?\s?{_POINTS}\}}?"
     rf"|\\?(?:sin|cos|tan|cot)\s?∠?\s?(?:{_POINTS}|[α-ω])"
 )
 _FRACTION_NAME = re.compile(r"\\frac\s?\{\s?([A-Z]{1,2})\s?\}\s?\{\s?([A-Z]{1,2})\s?\}")
 _WORDS = re.compile(r"[^\W\d]{2}[^\W\d]*(?:[\s'-]+[^\W\d]+|\s[∠△]?[A-Z]{1,4})*|[\u3400-\u9fff][^\d=]{0,30}")
 _NOT_A_LABEL = re.compile(
     r"\b(?:half|third|quarter|twice|double|triple|times|square|squared|root|cubed?|sum|product|not|no|never|without|"
-    r"minus|plus|negative|log|ln|sin|cos|tan|percent|more|less|than|least|most|between|or|except|but|cannot|neither|nor|is|are|was|were|equals?|be|wrong|incorrect|false|other|rather|instead"
+    r"minus|plus|negative|log|ln|sin|cos|tan|percent|more|less|than|least|most|between|or|except|but|cannot"
+    r"|neither|nor|is|are|was|were|equals?|be|wrong|incorrect|false|other|rather|instead"
     r"|opposite|reciprocal|inverse|absolute)\b|n't|[不非]",
     re.IGNORECASE,
 )
@@ -125,7 +128,7 @@ def split(text: str, separator: re.Pattern[str]) -> list[str]:
         depth += character in "([{⦃"
         depths.append(depth)
         depth -= character in ")]}⦄"
-    parts, at = [], 0
+    parts, at = list[str](), 0
     for match in separator.finditer(text):
         if match.end() > match.start() and depths[match.start()] == 0:
             parts.append(text[at : match.start()])
@@ -173,7 +176,7 @@ def _combined(ranges: list[Named], either: bool) -> Value | None:
     return Named(first.name, first.symbol, _interval(lower[0], lower[1], upper[1], upper[0]))
 
 
-def _interval(opening: str, low: float, high: float, closing: str) -> Enclosed:
+def _interval(opening: str, low: Number, high: Number, closing: str) -> Enclosed:
     return Enclosed(opening, closing, (Quantity(low), Quantity(high)))
 
 

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from functools import lru_cache
+from importlib import import_module
 from itertools import permutations
 
 from open_r1.rewards.plain import plain
@@ -23,7 +24,7 @@ _FUNCTION = re.compile(
     r"['\"`]?(?P<value>[a-z]{1,20}(?:[ _-]{1,2}[a-z]{1,20})?)['\"`]?\s{0,3}[,;]?\s{0,3}\)",
     re.IGNORECASE | re.ASCII,
 )
-# What the pattern above does not know is read in its plain spelling, argument by argument: change_color(id=2, color=cyan).
+# What that pattern does not know is read in its plain spelling, argument by argument: change_color(id=2, color=cyan).
 _ANY_FUNCTION = re.compile(
     r"change[ _-]{0,2}([a-z]{1,20})['\"*]{0,2}\s{0,3}\(([^()]{1,120})\)", re.IGNORECASE | re.ASCII
 )
@@ -81,7 +82,7 @@ def _arguments(name: str, text: str) -> Function | None:
 def spatial_fault(answer: str) -> str | None:
     """Why no reply of the spatial task could be graded against a row's answer; None where one can."""
     text = parse_reply(answer).graded
-    found, said = len(parse_functions(text)), len({call for call in _CALL.findall(plain(text))})
+    found, said = len(parse_functions(text)), len(set(_CALL.findall(plain(text))))
     example = "such as 'change_color(2, cyan)': correct the row's answer"
     if not found or len(text) > MAX_ANSWER:
         return f"names no function; a spatial answer must hold at least one, {example}"
@@ -110,11 +111,10 @@ def _pairing_credit(given: list[Function], true: list[Function]) -> float:
     few, many = (given, true) if len(given) <= len(true) else (true, given)
     if len(many) <= 3:  # at most six pairings: quicker tried than solved
         return max(sum(map(_credit, few, chosen)) for chosen in permutations(many, len(few)))
-    from scipy.optimize import linear_sum_assignment  # takes a second to import and is seldom needed
-
+    scipy_optimize = import_module("scipy.optimize")  # takes a second to import and is seldom needed
     credit = [[_credit(one, other) for other in true] for one in given]
-    rows, columns = linear_sum_assignment(credit, maximize=True)
-    return sum(credit[row][column] for row, column in zip(rows, columns, strict=True))
+    pairs: tuple[list[int], list[int]] = scipy_optimize.linear_sum_assignment(credit, maximize=True)
+    return sum(credit[row][column] for row, column in zip(*pairs, strict=True))
 
 
 def _partial(given: frozenset[Function], true: frozenset[Function]) -> float:

@@ -6,12 +6,13 @@ What these rules cannot decide states nothing, and docs/DATA.md lists it.
 import re
 from functools import lru_cache
 
-from open_r1.rewards.formula import MAX_FORMULA, Undefined
+from open_r1.rewards.formula import MAX_FORMULA
+from open_r1.rewards.formula_value import Undefined
 from open_r1.rewards.plain import trimmed
 from open_r1.rewards.quantities import Quantity, read_unit
 from open_r1.rewards.reading import read_value, symbol_name
 from open_r1.rewards.values import Listed, Value, same
-from open_r1.rewards.wording import DOUBT, NEGATION
+from open_r1.rewards.wording import ANSWER, ANSWER_CJK, COPULA, DOUBT, NEGATION, RETHOUGHT, any_of
 
 _MAX_TEXT = 2000  # characters at the end of a text that are read
 _MAX_SENTENCES = 24
@@ -24,49 +25,59 @@ _AND_NOT = re.compile(
 _ASIDE = re.compile(r"\s*\((?:since|because|as|by|see|from|using|approx|i\.e\.|where|when)[^()]{0,80}\)", re.IGNORECASE)
 _TWICE = re.compile(r"([^()]{1,60}?)\s\(([^()]{1,60})\)\W*")  # 0.5 (1/2)
 _SUBORDINATE = re.compile(
-    r"^(?:after|when|if|with|since|as|by|once|removing|subtracting|adding|taking|of|from|in|because)\b[^,]{1,80},\s+",
+    rf"^{any_of('after when if with since as by once removing subtracting adding taking of from in because')}\b"
+    r"[^,]{1,80},\s+",
     re.IGNORECASE,
 )
 _TWO_EQUATIONS = re.compile(r"=\s*-?[\d.]+\s+[A-Za-z∠]{1,3}\s*=")
 _SENTENCES = re.compile(r"\n|(?<=[^\d\s])\.\s|(?<=\d)\.\s(?!\d)|[!?;](?=\s)|\.(?=\s*$)")
 _MARKER = re.compile(
-    r"\b(?:the\s+|my\s+|our\s+)?(?P<final>(?:final|correct|right)\s+)?(?:answer|ans|result|solution|conclusion|antwort|respuesta|réponse"
-    r"|risposta|resposta|ответ)s?\b\s{0,3}(?:(?:is|are|would be|must be|should be|equals|ist|es|est|è|é|to the question is)\b|[:=]|is:)?\s{0,3}[:=]?"
-    r"|(?P<last>最终|最后)?(?:答案|答え|正解|结果|정답|답)\s{0,3}(?:是|为|為|は|은|는|应该是|应为)?\s{0,3}[::=]?|答\s?:",
+    rf"\b(?P<final>(?:final|correct|right)\s+)?(?:{ANSWER}|{any_of('results? solutions? conclusion')})\b\s{{0,3}}"
+    rf"(?P<opens>{COPULA}\b\s{{0,3}}[:=]?|[:=])?"
+    rf"|(?P<last>最终|最后)?{ANSWER_CJK}\s{{0,3}}(?P<opens_cjk>(?:应该?)?[是为為は은는]?\s{{0,3}}[:=]?)",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
-    r"^(?:\W{0,3}\b(?:so|thus|therefore|hence|then|finally|ok|okay|well|overall|now|in total|in conclusion|consequently|also|alors|donc|also)\b[\s,:]*"
-    r"|[因此所以故则即∴⇒→\s,]+|=>\s*|it follows that\s|we (?:get|have|find|obtain|conclude)\s(?:that\s)?|i (?:think|believe|get|count|see|found|find)\s(?:that\s)?"
-    r"|(?:i'm |i am )?(?:sure|confident|certain)\s(?:that\s)?)+",
+    r"^(?:\W{0,3}\b"
+    + any_of(
+        "so thus therefore hence then finally ok okay well overall now in_total in_conclusion consequently also donc"
+    )
+    + r"\b[\s,:]*|[因此所以故则即∴⇒→\s,]+|=>\s*|it follows that\s|we (?:get|have|find|obtain|conclude)\s(?:that\s)?"
+    r"|(?:i'm |i am )?(?:sure|confident|certain)\s(?:that\s)?|i (?:think|believe|get|count|see|found"
+    r"|find)\s(?:that\s)?)+",
     re.IGNORECASE,
 )
 _REASON = re.compile(
     r"(?<=\S),?\s(?:because|since|due to|given that)\s.*|(?<=\S),?\s?因为.*", re.IGNORECASE | re.DOTALL
 )
 _CONNECTOR = re.compile(
-    r"(?:,\s*)?\b(?:so|therefore|thus|hence|then|leaving|which (?:leaves|gives|makes|is|means)|meaning|that is|i\.e\.)\b,?"
-    r"|[⇒→∴]|=>|->|所以|因此|故|即",
+    rf"(?:,\s*)?\b{any_of('so therefore thus hence then leaving meaning that_is')}\b,?"
+    r"|\bwhich (?:leaves|gives|makes|is|means)\b"
+    r"|\bi\.e\.|[⇒→∴]|=>|->|所以|因此|故|即",
     re.IGNORECASE,
 )
+_ROUGHLY = any_of("about approximately roughly around exactly just only a_total_of")
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|be|equals?|equal|leaves?|leaving|left with|gives?|gave|get|gets|got|have|has|had|makes?|yields?|becomes?|totals?|remains?"
-    r"|comes to|ist|sind|est|es|son|è)\b(?:\s+(?:exactly|just|now|only|then|thus|to|equal to|about|approximately|roughly|around|a total of)\b){0,3}"
-    r"|=|≈|(?<=[^\W\d_])\s?:(?!\w:)|是|为|為|等于|有|剩下?|共",
+    r"\b"
+    + any_of(
+        "is are was were be equals? leaves? leaving left_with gives? gave gets? got have has had makes? yields?"
+        " becomes?"
+        " totals? remains? comes_to ist sind est es son è"
+    )
+    + rf"\b(?:\s+(?:{_ROUGHLY}|now|then|thus|to|equal to)\b){{0,3}}"
+    r"|(?<![<>])=|≈|(?<=[^\W\d_])\s?:(?!\w:)|是|为|為|等于|有|剩下?|共",
     re.IGNORECASE,
 )
 _SAYS = re.compile(
-    r"\b(?:is|are|equals?|is equal to|be)\b(?:\s(?:equal to|exactly|therefore|thus|then)\b)?|等于|[是为為]",
-    re.IGNORECASE,
+    r"\b(?:is equal to|is|are|equals?|be)\b(?:\s(?:exactly|therefore|thus|then)\b)?|等于|[是为為]", re.IGNORECASE
 )
-_ABOUT = re.compile(
-    r"^(?:about|approximately|approx\.?|roughly|around|exactly|just|only|a total of|≈|~|约|大约|共)\s*", re.IGNORECASE
-)
-_NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?(?![\d])")
+_ABOUT = re.compile(rf"^(?:{_ROUGHLY}\b|approx\.?|≈|~|约|大约|共)\s*", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\w.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s?/\s?\d+)?(?!\d)")
 _STATES = re.compile(r"[\dπ∞∅∠△√]|\\frac|[=<>≤≥∥⊥]")
 _CONFIRMS = re.compile(
-    r"\W*(?:(?:the|my|our)\s)?(?:(?:final|correct|right|best|required|only)\s){0,2}"
-    r"(?:answer|result|solution|value|one|correct|right|true|left|remaining|there|in total|total|choice|option|it)\W*(?:here|left|then|now)?\W*",
+    rf"\W*(?:(?:the|my|our)\s)?(?:{any_of('final correct right best required only')}\s){{0,2}}"
+    rf"{any_of('answer result solution value one correct right true left remaining there in_total total choice it')}"
+    r"\W*(?:here|left|then|now)?\W*",
     re.IGNORECASE,
 )
 
@@ -75,19 +86,16 @@ _CONFIRMS = re.compile(
 def read_statement(text: str) -> Value | None:
     """The value that a plain text states; None where it states none, several that differ, or one in doubt.
 
-    >>> read_statement("There are 3 balls, so 5 remain"), read_statement("It is not 5"), read_statement("x = 5 or x = 5")
-    (Quantity(number=5, unit=''), None, Quantity(number=5, unit=''))
+    >>> read_statement("There are 3 balls, so 5 remain"), read_statement("It is not 5")
+    (Quantity(number=5, unit=''), None)
     """
     text = text[-_MAX_TEXT:]
     try:
-        whole = _once(_value(text))
-        if whole is not None:
+        if (whole := _once(_value(text))) is not None:
             return whole
-        marked = _marked(text)
-        if marked:
+        if marked := _marked(text):
             return _agreed(marked)
-        sentences = [sentence for sentence in _SENTENCES.split(text) if sentence.strip(" .*-#>")]
-        return _last(sentences[-_MAX_SENTENCES:])
+        return _last(_lines(text)[-_MAX_SENTENCES:])
     except Undefined:
         return None
 
@@ -104,12 +112,10 @@ def _value(text: str) -> Value | None:
     if says is None:
         return None
     label = symbol_name(text[: says.start()])
-    if (
-        label is not None
-        and not label[1]
-        and (value := read_value(_ABOUT.sub("", trimmed(text[says.end() :])))) is not None
-    ):
-        return value
+    if label is not None and not label[1]:
+        behind = read_value(_ABOUT.sub("", trimmed(text[says.end() :])))
+        if behind is not None:
+            return behind
     return read_value(_SAYS.sub(" = ", text))
 
 
@@ -125,28 +131,30 @@ def _once(value: Value | None) -> Value | None:
 def _marked(text: str) -> list[Value | None]:
     """What is said behind each "answer is" or "answer:"; only the final ones, where some are called so."""
     markers = [marker for marker in _MARKER.finditer(text) if _opens(marker, text)]
-    final = [marker for marker in markers if marker["final"] or marker["last"]]
-    ends = dict(zip((marker.end() for marker in markers), [m.start() for m in markers[1:]] + [len(text)], strict=False))
-    said = []
-    for marker in (final or markers)[-_MAX_SENTENCES:]:
-        part = text[marker.end() : ends[marker.end()]]
-        sentences = [sentence for sentence in _SENTENCES.split(part.strip(" \n*:")) if sentence.strip(" .*-#>")]
-        if sentences:
-            bare = [sentence for sentence in sentences if _bare(sentence)]
-            said.append(_last(sentences) if len(bare) == len(sentences) else _sentence(sentences[0]))
-    return said
+    ends = [marker.start() for marker in markers[1:]] + [len(text)]
+    parts = [(marker, text[marker.end() : end]) for marker, end in zip(markers, ends, strict=False)]
+    final = [(marker, part) for marker, part in parts if marker["final"] or marker["last"]]
+    said = [_lines(part.strip(" \n*:")) for _, part in (final or parts)[-_MAX_SENTENCES:]]
+    return [_behind(lines[:_MAX_SENTENCES]) for lines in said if lines]
+
+
+def _lines(text: str) -> list[str]:
+    return [sentence for sentence in _SENTENCES.split(text) if sentence.strip(" .*-#>")]
 
 
 def _opens(marker: re.Match[str], text: str) -> bool:
     """Whether the word "answer" opens a statement: "the answer is 5", not "5 is the answer" nor "my answers differ"."""
-    return (
-        marker[0].rstrip()[-1:] in ":=："
-        or re.search(
-            r"[^a-z](?:is|are|be|equals|ist|es|est|è|é)\s*$|[是为為は은는案え解답果]\s*$", marker[0], re.IGNORECASE
-        )
-        is not None
-        or (not text[: marker.start()].strip() and re.match(r"\s*[-\d(\\√]", text[marker.end() :]) is not None)
-    )
+    if marker["opens"] or marker["opens_cjk"]:
+        return True
+    return not text[: marker.start()].strip(" \nteh") and re.match(r"\s*[-\d(\\√]", text[marker.end() :]) is not None
+
+
+def _behind(lines: list[str]) -> Value | None:
+    """What the lines behind a marker say: all of them where they are values, else the first if it is not taken back."""
+    if all(_value(line) is not None for line in lines):
+        return _last(lines)
+    taken_back = any(RETHOUGHT.match(line) and _STATES.search(line) for line in lines[1:2])
+    return None if taken_back else _sentence(lines[0])
 
 
 def _agreed(values: list[Value | None]) -> Value | None:
@@ -155,10 +163,6 @@ def _agreed(values: list[Value | None]) -> Value | None:
     if last is None or any(value is None or not same(value, last) for value in values):
         return None
     return last
-
-
-def _bare(sentence: str) -> bool:
-    return _value(sentence) is not None
 
 
 def _last(sentences: list[str]) -> Value | None:
@@ -170,14 +174,15 @@ def _last(sentences: list[str]) -> Value | None:
     for place in range(len(sentences) - 1, -1, -1):
         if _STATES.search(sentences[place]):
             stated = _sentence(sentences[place])
-            alone = stated is not None and values[place] is not None
-            return None if alone and _offered(sentences[:place], stated) else stated
+            if stated is None or values[place] is None:
+                return stated
+            return None if _offered(sentences[:place], stated) else stated
         if NEGATION.search(sentences[place]) or DOUBT.search(sentences[place]):
             return None
     return None
 
 
-def _offered(lines: list[str], stated: Value | None) -> bool:
+def _offered(lines: list[str], stated: Value) -> bool:
     """Whether one of the lines is another value of the same kind and nothing else."""
     found = [read_value(trimmed(line)) for line in lines]
     return any(value is not None and type(value) is type(stated) and not same(value, stated) for value in found)
@@ -197,22 +202,19 @@ def _sentence(text: str) -> Value | None:
         return _sentence(last) if last and last != text else None
     if NEGATION.search(text) or _TWO_EQUATIONS.search(text):
         return None
-    pieces = _VERB.split(text)
-    for place in range(len(pieces) - 1, -1, -1):
-        piece = _ABOUT.sub("", trimmed(pieces[place]))
-        if not _STATES.search(piece):
-            continue
-        if place < len(pieces) - 1 and not all(
-            _CONFIRMS.fullmatch(rest) or not rest.strip() for rest in pieces[place + 1 :]
-        ):
-            return (
-                _only_number(piece)
-                if all(read_unit(trimmed(rest)) is not None for rest in pieces[place + 1 :])
-                else None
-            )
-        value = _once(read_value(piece)) if place or len(pieces) > 1 else None
-        return value if value is not None else _only_number(piece)
-    return None
+    return _behind_verb(_VERB.split(text))
+
+
+def _behind_verb(pieces: list[str]) -> Value | None:
+    """The value of the last piece between verbs that states something; what follows may only confirm or count it."""
+    place = next((place for place in range(len(pieces) - 1, -1, -1) if _STATES.search(pieces[place])), None)
+    if place is None:
+        return None
+    piece, rest = _ABOUT.sub("", trimmed(pieces[place])), pieces[place + 1 :]
+    if not all(_CONFIRMS.fullmatch(words) or not words.strip() for words in rest):
+        return _only_number(piece) if all(read_unit(trimmed(words)) is not None for words in rest) else None
+    value = _once(read_value(piece)) if len(pieces) > 1 else None
+    return value if value is not None else _only_number(piece)
 
 
 def _only_number(text: str) -> Quantity | None:

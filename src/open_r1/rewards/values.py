@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from open_r1.rewards.formula import Formula, Number, difference, equal, ratio
+from open_r1.rewards.formula import Formula, Number, Tree, constant, difference
+from open_r1.rewards.formula_value import equal, ratio
 from open_r1.rewards.quantities import Quantity, close, same_quantity
 
 _MAX_ITEMS = 12
@@ -100,45 +101,46 @@ def same(given: Value, true: Value) -> bool:
 
 
 def _same_kind(given: Value, true: Value) -> bool:
-    """`same` for values without names."""
-    match given, true:
-        case Quantity(), Quantity():
-            return same_quantity(given, true)
-        case Formula(), Formula():
-            return equal(given, true)
-        case Name(), Name():
-            return given == true
-        case Relation(), Relation():
-            return _same_relation(given, true)
-        case Ratio(), Ratio():
-            return _same_ratio(given.parts, true.parts)
-        case (Ratio(parts=(above, below)), Quantity(number=number)) | (
-            Quantity(number=number),
-            Ratio(parts=(above, below)),
-        ):
-            return below != 0 and isinstance(number, Fraction) and close(number * below, above)
-        case (Listed() | Elements(), Listed() | Elements()):
-            return _same_items(given.items, true.items, isinstance(given, Listed) and isinstance(true, Listed))
-        case Enclosed(), Enclosed():
-            brackets = (given.opening, given.closing) == (true.opening, true.closing)
-            return brackets and _in_order(given.items, true.items)
-        case (Listed(), Enclosed(opening="(", closing=")")) | (Enclosed(opening="(", closing=")"), Listed()):
-            return _in_order(given.items, true.items)
-        case Union(), Union():
-            return _matched(given.pieces, true.pieces, same)
-        case Quantity() | Formula(), Elements(items=(only,)):
-            return same(given, only)
-        case Elements(items=(only,)), Quantity() | Formula():
-            return same(only, true)
-        case _:
-            return False
+    """`same` for values without names, of one kind or of two that may say the same."""
+    if isinstance(given, Quantity) and isinstance(true, Quantity):
+        return same_quantity(given, true)
+    if isinstance(given, Formula) and isinstance(true, Formula):
+        return equal(given, true)
+    if isinstance(given, Name) and isinstance(true, Name):
+        return given == true
+    if isinstance(given, Relation) and isinstance(true, Relation):
+        return _same_relation(given, true)
+    if isinstance(given, Ratio):
+        return _same_ratio(given, true)
+    if isinstance(true, Ratio):
+        return _same_ratio(true, given)
+    if isinstance(given, Union) and isinstance(true, Union):
+        return _matched(given.pieces, true.pieces, same)
+    if isinstance(given, Elements) and not isinstance(true, Elements | Listed):
+        return len(given.items) == 1 and same(given.items[0], true)
+    if isinstance(true, Elements) and not isinstance(given, Elements | Listed):
+        return len(true.items) == 1 and same(given, true.items[0])
+    return _same_several(given, true)
+
+
+def _same_several(given: Value, true: Value) -> bool:
+    """Lists, sets, points and intervals; the parts of a point may be listed without brackets, in order."""
+    if isinstance(given, Enclosed) and isinstance(true, Enclosed):
+        brackets = (given.opening, given.closing) == (true.opening, true.closing)
+        return brackets and _in_order(given.items, true.items)
+    if isinstance(given, Listed | Elements) and isinstance(true, Listed | Elements):
+        return _same_items(given.items, true.items, isinstance(given, Listed) and isinstance(true, Listed))
+    point, listed = (given, true) if isinstance(given, Enclosed) else (true, given)
+    if isinstance(point, Enclosed) and isinstance(listed, Listed) and point.opening + point.closing == "()":
+        return _in_order(point.items, listed.items) if point is given else _in_order(listed.items, point.items)
+    return False
 
 
 def as_relation(named: Named) -> Relation | None:
     """Y = 2x + 1 as y - (2x + 1) = 0, and x > 5 as x - 5 > 0; None where the name is no variable."""
     if not named.symbol or len(named.name) != 1:
         return None
-    variable, value = Formula(("symbol", named.name), (named.name,)), named.value
+    variable, value = Formula(Tree("symbol", name=named.name), (named.name,)), named.value
     if isinstance(value, Enclosed) and isinstance(value.items[0], Quantity) and isinstance(value.items[1], Quantity):
         low, high = (item.number for item in value.items if isinstance(item, Quantity))
         if math.isinf(high) and not math.isinf(low):
@@ -152,7 +154,7 @@ def as_relation(named: Named) -> Relation | None:
 
 
 def _constant(number: Number) -> Formula:
-    return Formula(("number", number), ())
+    return Formula(constant(number), ())
 
 
 def _same_relation(given: Relation, true: Relation) -> bool:
@@ -163,10 +165,15 @@ def _same_relation(given: Relation, true: Relation) -> bool:
     return factor is not None and (factor > 0 or given.sign in "=≠")
 
 
-def _same_ratio(given: Sequence[Number], true: Sequence[Number]) -> bool:
-    if len(given) != len(true) or 0 in given or 0 in true:
+def _same_ratio(one: Ratio, other: Value) -> bool:
+    """In proportion; a fraction that is written as one says the same as a ratio of two."""
+    parts = one.parts
+    if isinstance(other, Quantity):
+        fraction = isinstance(other.number, Fraction) and len(parts) == 2 and parts[1] != 0
+        return fraction and close(other.number * parts[1], parts[0])
+    if not isinstance(other, Ratio) or len(parts) != len(other.parts) or 0 in parts or 0 in other.parts:
         return False
-    factors = [float(a) / float(b) for a, b in zip(given, true, strict=True)]
+    factors = [float(a) / float(b) for a, b in zip(parts, other.parts, strict=True)]
     return all(math.isclose(factor, factors[0], rel_tol=1e-6) for factor in factors)
 
 
