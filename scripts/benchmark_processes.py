@@ -41,7 +41,7 @@ def measure(config_path: Path) -> None:
     from open_r1.data.prepare import prepare_rows
     from open_r1.policy.loading import load_policy
     from open_r1.tasks import get_task
-    from open_r1.training.checkpoints import last_checkpoint
+    from open_r1.training.checkpoints import newest_whole
     from open_r1.training.stopping import StopCallback
 
     class Clock(TrainerCallback):
@@ -73,7 +73,7 @@ def measure(config_path: Path) -> None:
     rows = prepare_rows(task, config, ["train"])["train"]
     folder = Path(str(config.output_dir))
     fresh = trained(None)
-    again = trained(last_checkpoint(folder))
+    again = trained(newest_whole(folder, PartialState().num_processes))
     if state.is_main_process:
         seconds = fresh | {"going_on": again["until_step"] - fresh["until_step"], "processes": state.num_processes}
         write_json(folder / "seconds.json", seconds)

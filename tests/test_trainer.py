@@ -72,6 +72,7 @@ def make_trainer(
     score=grade,
     asking=ASKING,
     rules=None,
+    peft_config=None,
     **changes,
 ):
     model, processor = load_policy(str(tiny_folder))
@@ -86,6 +87,7 @@ def make_trainer(
         grade=score,
         teachers=Teachers(Gatherer(teachers), TASK, asking) if teachers else None,
         num_policy_samples=N,
+        peft_config=peft_config,
         **(rules or {}),
         callbacks=[JsonLinesCallback(output / "metrics.jsonl", 2)],
     )

@@ -1,11 +1,16 @@
 """What `trainer.py` relies on in TRL; a new pin that breaks one of these needs a look at the seam (UPSTREAM.md)."""
 
 import inspect
+from pathlib import Path
 
 import torch
 import trl
+from accelerate import Accelerator, skip_first_batches
+from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.trainer_utils import rotate_checkpoints, sort_checkpoints
 from trl import GRPOTrainer
+from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import RepeatSampler
 
 from open_r1.method.groups import Generated
@@ -131,3 +136,47 @@ def test_the_training_state_says_first_how_many_epochs_are_done():
 
 def test_a_nan_is_left_out_of_a_line():
     assert "not math.isnan(v)" in source("log")
+
+
+def test_the_training_state_is_made_once_with_the_checkpoint_as_the_fourth_argument():
+    names = ["self", "max_steps", "num_update_steps_per_epoch", "num_train_epochs", "resume_from_checkpoint", "trial"]
+    assert list(inspect.signature(Trainer._init_training_state).parameters) == names
+    loop = inspect.getsource(Trainer._inner_training_loop)
+    assert loop.count("_init_training_state(") == 1
+    assert loop.index("_init_training_state(") < loop.index("_prepare_for_training(")
+
+
+def test_the_moving_reference_is_the_trainers_ref_model_and_moves_before_a_checkpoint_is_saved():
+    assert "SyncRefModelCallback(ref_model=self.ref_model" in inspect.getsource(GRPOTrainer.__init__)
+    assert list(inspect.signature(SyncRefModelCallback.on_step_end).parameters)[:4] == [
+        "self",
+        "args",
+        "state",
+        "control",
+    ]
+    epoch = inspect.getsource(Trainer._run_epoch)
+    assert epoch.index("callback_handler.on_step_end(") < epoch.index("self._maybe_log_save_evaluate(")
+
+
+def test_each_micro_batch_ends_with_one_call_of_on_step_end_or_on_substep_end():
+    epoch = inspect.getsource(Trainer._run_epoch)
+    assert epoch.count("callback_handler.on_step_end(") == epoch.count("callback_handler.on_substep_end(") == 1
+    assert "if self._step % generate_every == 0" in source("_prepare_inputs")
+
+
+def test_checkpoints_are_sorted_by_step_and_the_newest_is_never_deleted(tmp_path):
+    for name in ("checkpoint-9", "checkpoint-10", "broken-checkpoint-11", "checkpoint.part"):
+        (tmp_path / name).mkdir()
+    assert [Path(path).name for path in sort_checkpoints(str(tmp_path))] == ["checkpoint-9", "checkpoint-10"]
+    rotate_checkpoints(str(tmp_path), 1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "broken-checkpoint-11",
+        "checkpoint-10",
+        "checkpoint.part",
+    ]
+
+
+def test_what_accelerate_prepares_iterates_the_loader_inside_it():
+    loader = Accelerator(cpu=True).prepare(DataLoader(range(4), num_workers=0))
+    loader.base_dataloader.worker_init_fn = print
+    assert loader.worker_init_fn is print and skip_first_batches(loader, 1).worker_init_fn is print

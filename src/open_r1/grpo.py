@@ -33,7 +33,7 @@ from open_r1.tasks import Task, get_task
 from open_r1.training.base_policy import make_base, read_recipe
 from open_r1.training.candidate_log import CandidateLog
 from open_r1.training.metrics import JsonLinesCallback, ProgressBar
-from open_r1.training.restart import disk_full_in_one_line, hold_run, train_to_the_end
+from open_r1.training.restart import disk_full_in_one_line, hold_run, train_to_the_end, whole_model
 from open_r1.training.stages import Stage, plan
 from open_r1.training.stopping import Stopped
 from open_r1.training.supervised import build_sft, lora_config
@@ -109,7 +109,7 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
     `seen` counts the prompts of the stages before, for curve.jsonl.
     """
     trained = stage.folder / "model"
-    if trained.is_dir():
+    if whole_model(trained):
         return str(trained)
     stage.folder.mkdir(exist_ok=True)
     model, processor = load_policy(path, config.max_pixels)

@@ -36,8 +36,7 @@ FREE = frozenset(
         *("external_prefetch_steps", "vllm_server_host", "vllm_server_port", "vllm_server_base_url"),
         *("vllm_server_timeout", "vllm_group_port", "vllm_gpu_memory_utilization"),
         # how rows get into memory
-        *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers"),
-        "dataloader_prefetch_factor",
+        *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_prefetch_factor"),
     )
 )
 

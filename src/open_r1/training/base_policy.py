@@ -20,7 +20,7 @@ from open_r1.recipe.merge import RECIPES
 from open_r1.schema import Row, UserError
 from open_r1.synthetic.write import generator_version, own_folder, write_dataset
 from open_r1.tasks import Task
-from open_r1.training.checkpoints import last_checkpoint
+from open_r1.training.checkpoints import newest_whole
 from open_r1.training.supervised import WholeSFTTrainer
 from open_r1.utils.provenance import weights_digest
 
@@ -130,7 +130,7 @@ def teach(model: Any, processor: Any, dataset: Any, settings: dict[str, Any], fo
         return type(model).from_pretrained(ended).float()
     config = SFTConfig(output_dir=str(folder), **settings)
     trainer = WholeSFTTrainer(model=model, args=config, train_dataset=dataset, processing_class=processor)
-    last = last_checkpoint(folder)
+    last = newest_whole(folder)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     trainer.save_whole_model(ended)
     return trainer.model

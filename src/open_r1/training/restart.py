@@ -3,42 +3,65 @@
 import errno
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from tqdm import tqdm
 
 from open_r1.schema import UserError
-from open_r1.training.checkpoints import last_checkpoint
+from open_r1.training.checkpoints import newest_whole
+from open_r1.training.manifest import fault, set_aside
 from open_r1.training.stopping import StopCallback, Stopped
 from open_r1.utils.processes import hold
+
+T = TypeVar("T")
+
+
+def first_decides(decide: Callable[[], T]) -> T:
+    """Return on every process what `decide` returns on the first one; its UserError ends all of them at once.
+
+    Raises:
+        UserError: on the first process, as `decide` raised it; the others exit with its status.
+    """
+    decided: list[Any] = [None, None]
+    if PartialState().is_main_process:
+        try:
+            decided = [decide(), None]
+        except UserError as error:
+            decided = [None, error]
+    value, refusal = broadcast_object_list(decided)
+    if refusal:
+        raise refusal if PartialState().is_main_process else SystemExit(2)
+    return value
 
 
 @contextmanager
 def hold_run(lock: Path) -> Iterator[None]:
-    """Hold the run's lock within the block, for all of its processes; a refusal ends all of them at once.
-
-    Raises:
-        UserError: on the first process, where another run holds the lock; the others exit with its status.
-    """
+    """Hold the run's lock within the block, for all of its processes; raises UserError where another run holds it."""
     with ExitStack() as held:
-        refusal: list[UserError | None] = [None]
-        if PartialState().is_main_process:
-            try:
-                held.enter_context(hold(lock))
-            except UserError as error:
-                refusal = [error]
-        [refused] = broadcast_object_list(refusal)
-        if refused:
-            raise refused if PartialState().is_main_process else SystemExit(2)
+        first_decides(lambda: held.enter_context(hold(lock)))
         yield
 
 
+def whole_model(folder: Path) -> bool:
+    """Whether a stage's model is there, and all of it; a damaged one is renamed, and its stage ends once more."""
+
+    def look() -> bool:
+        if not folder.is_dir():
+            return False
+        if problem := fault(folder):
+            tqdm.write(f"{folder} is damaged ({problem}) and made again; it is {set_aside(folder).name} now")
+        return not problem
+
+    return first_decides(look)
+
+
 def train_to_the_end(trainer: Any, folder: Path, argv: Sequence[str], run: Path | None = None) -> None:
-    """Train, from the last checkpoint where there is one, and save the model.
+    """Train, from the newest whole checkpoint where there is one, and save the model.
 
     Args:
         trainer: EKIPLTrainer or WholeSFTTrainer.
@@ -49,7 +72,8 @@ def train_to_the_end(trainer: Any, folder: Path, argv: Sequence[str], run: Path 
     Raises:
         Stopped: a signal stopped the training, and a checkpoint is saved.
     """
-    stop, last = StopCallback(), last_checkpoint(folder)
+    stop = StopCallback()
+    last = first_decides(lambda: newest_whole(folder, PartialState().num_processes))
     trainer.add_callback(stop)
     with stop.listening():
         trainer.train(resume_from_checkpoint=str(last) if last else None)

@@ -39,6 +39,7 @@ class StopCallback(TrainerCallback):
         self.signal: signal.Signals | None = None
         self._heard_at = 0.0
         self._due = False  # a checkpoint that waits for the end of a generation
+        self._micro_batches = 0  # since this start, which began with a generation
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -56,12 +57,16 @@ class StopCallback(TrainerCallback):
         elif number == signal.SIGINT and time.monotonic() - self._heard_at > COPY_S:
             raise KeyboardInterrupt
 
+    def on_substep_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Count a micro-batch that ends no step; an epoch's last step may have fewer of them."""
+        self._micro_batches += 1
+
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
         """Stop where any process was told to; save between generations, and not what is saved as the model anyway."""
+        self._micro_batches += 1
         reuse = getattr(args, "steps_per_generation", 1) * getattr(args, "num_iterations", 1)  # SFT generates nothing
         heard = max(gather_object([self.signal or 0]))
-        whole = state.global_step * args.gradient_accumulation_steps % reuse
-        between, last = whole == 0, state.global_step >= state.max_steps
+        between, last = self._micro_batches % reuse == 0, state.global_step >= state.max_steps
         self._due |= control.should_save or bool(heard)
         control.should_save = self._due and between and not last
         if control.should_save:
