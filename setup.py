@@ -24,6 +24,7 @@ CORE = [
     "httpx",  # as litellm and huggingface-hub pin it
     "math-verify==0.9.0",
     "wandb==0.31.0",
+    "pydantic",  # as litellm asks for it; the recipe and what comes from outside are checked by it
     "omegaconf==2.4.0",
     "matplotlib==3.11.2",
     "numpy>=2.3,<2.5",  # 2.4 alone; vllm 0.31 asks for less than 2.4

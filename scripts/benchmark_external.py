@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,8 +68,8 @@ def serve(port: int) -> None:
 def model(url: str, concurrency: int, name: str = "hosted_vllm/m") -> ExternalModelConfig:
     """A free model at the server, one reply per question."""
     return ExternalModelConfig(
-        "m", "litellm", n=1, model=name, api_base=url, concurrency=concurrency, logprobs=False, timeout_s=60.0,
-        usd_per_million_in=0.0, usd_per_million_out=0.0,
+        name="m", provider="litellm", n=1, model=name, api_base=url, concurrency=concurrency, logprobs=False,
+        timeout_s=60.0, usd_per_million_in=0.0, usd_per_million_out=0.0,
     )  # fmt: skip
 
 
@@ -134,11 +133,11 @@ def throughput(url: str, folder: Path, seconds: float) -> list[dict[str, Any]]:
 
 def bill(folder: Path) -> list[dict[str, Any]]:
     """Dollars per 1,000 prompts of 8 replies by the price table, in one request each and in eight."""
-    config = ExternalModelConfig("gpt-4o", "litellm", n=8, model="gpt-4o-2024-11-20", api_base="")
+    config = ExternalModelConfig(name="gpt-4o", provider="litellm", n=8, model="gpt-4o-2024-11-20", api_base="")
     request = question(folder / f"{SIDE}.png", n=8)
     usd = {}
     for per_request in (8, 1):
-        provider = LiteLLMProvider(replace(config, n_per_request=per_request), SIDE * SIDE)
+        provider = LiteLLMProvider(config.model_copy(update={"n_per_request": per_request}), SIDE * SIDE)
         usd[per_request] = 1000 * (provider.estimate_usd(request, REPLY_TOKENS) or 0.0)
     return [
         figure(f"GPT-4o, 1,000 prompts of 480k pixels, 8 replies of {REPLY_TOKENS} tokens: one request", usd[8], "$"),

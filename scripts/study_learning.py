@@ -25,8 +25,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from open_r1.recipe.merge import merge_recipe, parse_overrides, read_yaml, untrained
-from open_r1.recipe.rules import with_defaults
+from open_r1.recipe.merge import merge_recipe, parse_overrides, read_yaml
+from open_r1.recipe.rules import check_recipe
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
 from open_r1.utils.files import write_json
@@ -38,7 +38,8 @@ LAUNCH = (sys.executable, "-m", "open_r1.launch")
 RUNS = ROOT / "runs/studies"
 RESULTS = ROOT / "results"
 CURVE = ("--curve_every", "10")  # every run has a curve of its test scores; of 80 steps 7 points between the ends
-ASIDE = {"argv", "output_dir", "method"}  # of the recipe that a run keeps: what launch.py adds, and a name
+# Of the recipe that a run keeps: what launch.py adds, a name, and how many rows are evaluated at once (an older word, too).
+ASIDE = {"argv", "output_dir", "method", "eval_batch_size", "eval_rows_at_once"}
 RUN_KEYS = ("task", "method", "seed", "base", "final", "dead_groups", "kept_share", "seconds", "peak_rss_mib")
 
 
@@ -81,14 +82,15 @@ class Job:
         Raises UserError where that recipe cannot be merged, so that a wrong name in --args shows before any training.
         """
         wanted = merge_recipe(self.task, "tiny", self.method, [f"seed={self.seed}", *parse_overrides(self.words)])
+        recipe = check_recipe(wanted)
         if not (self.folder / "summary.json").is_file():
             return False
         began_with = json.loads((self.folder / "summary.json").read_text()).get("base_weights")
-        if began_with not in (None, weights_digest(ROOT / untrained(wanted))):  # None: made before runs said it
+        if began_with not in (None, weights_digest(ROOT / recipe.untrained)):  # None: made before runs said it
             return False
         made_from = read_yaml(self.folder / "recipe.yaml")
         # the rate of supervised stages is sft.learning_rate
-        unused = set() if "rl" in with_defaults(wanted)["stages"] else {"learning_rate"}
+        unused = set() if "rl" in recipe.stages else {"learning_rate"}
         keys = (made_from.keys() | wanted.keys()) - ASIDE - unused
         return all(made_from.get(key) == wanted.get(key) for key in keys)
 

@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 
 from open_r1.configs import EKIPLConfig
 from open_r1.recipe.merge import merge_recipe
-from open_r1.recipe.rules import check_recipe, with_defaults
+from open_r1.recipe.rules import Recipe, check_recipe
 from open_r1.recipe.step import Step, check_batch, cut_step
 from open_r1.schema import UserError
 
 
-def recipe(**keys: Any) -> dict[str, Any]:
-    return with_defaults({"num_generations": 8, **keys})
+def recipe(**keys: Any) -> Recipe:
+    return Recipe.read({"num_generations": 8, **keys})
 
 
 @pytest.mark.parametrize("task", ["clevr_math", "geomath", "trance"])
 @pytest.mark.parametrize(("model", "at_once"), [("2b", 8), ("7b", 2)])
 def test_a_step_of_the_large_recipes_has_16_prompts_on_1_4_8_and_16_gpus(task, model, at_once):
-    full = with_defaults(merge_recipe(task, model, "ekipl"))
+    full = Recipe.read(merge_recipe(task, model, "ekipl"))
     for processes in (1, 4, 8, 16):
         check_recipe(merge_recipe(task, model, "ekipl"), processes)
         step = cut_step(full, processes)
@@ -29,7 +29,7 @@ def test_a_step_of_the_large_recipes_has_16_prompts_on_1_4_8_and_16_gpus(task, m
 
 
 def test_the_tiny_recipes_step_is_shared_by_two_processes_and_not_doubled():
-    full = with_defaults(merge_recipe("clevr_math", "tiny", "ekipl"))
+    full = Recipe.read(merge_recipe("clevr_math", "tiny", "ekipl"))
     assert cut_step(full, 1) == Step(rows=64, micro_batches=1)
     assert cut_step(full, 2) == Step(rows=32, micro_batches=1)
 

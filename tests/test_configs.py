@@ -1,19 +1,23 @@
 """The rules of a recipe, each broken once, and EKIPLConfig on top of TRL's own configuration."""
 
 import re
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from peft import LoraConfig
+from trl.trainer.grpo_config import GRPOConfig
+from trl.trainer.sft_config import SFTConfig
 
 from open_r1.configs import EKIPLConfig, load_config
-from open_r1.recipe.merge import field_types, merge_recipe
-from open_r1.recipe.rules import check_recipe, with_defaults
+from open_r1.recipe.keys import COMPUTED, grpo_keys, lora_keys, sft_keys
+from open_r1.recipe.merge import merge_recipe
+from open_r1.recipe.rules import Recipe, check_recipe
 from open_r1.recipe.settings import Settings
-from open_r1.recipe.step import TRL_DEFAULTS, check_batch
+from open_r1.recipe.trl import TRLSettings
 from open_r1.schema import UserError
 
 ONE: dict[str, Any] = {"name": "one", "accuracy": 0.5}
@@ -23,17 +27,29 @@ OWN: dict[str, Any] = HOSTED | {"model": "hosted_vllm/m", "api_base": "http://x/
 CPU: dict[str, Any] = {"use_cpu": True, "bf16": False}
 
 
-def test_the_names_read_from_source_are_those_of_the_dataclass():
-    assert set(field_types()) == {field.name for field in fields(EKIPLConfig)}
+@pytest.mark.parametrize(("keys", "config"), [(grpo_keys, GRPOConfig), (sft_keys, SFTConfig), (lora_keys, LoraConfig)])
+def test_names_and_defaults_read_from_source_are_those_of_the_libraries(keys, config):
+    real = {field.name: field for field in fields(config)}
+    assert set(keys()) <= set(real) and (config is LoraConfig or set(keys()) == set(real))
+    for name, key in keys().items():
+        default = real[name].default if real[name].default_factory is MISSING else real[name].default_factory()
+        assert key.default in (COMPUTED, default), name
+
+
+def test_a_default_that_trl_computes_is_what_it_computes_here():
+    computed = {name for name in TRLSettings.model_fields if grpo_keys()[name].default is COMPUTED}
+    real = {field.name: field.default for field in fields(GRPOConfig)}
+    assert computed == {"optim"} and TRLSettings.model_fields["optim"].default == real["optim"]
 
 
 def test_every_setting_has_a_help_line():
-    assert all(field.metadata["help"].endswith(".") for field in fields(Settings))
+    assert all((field.description or "").endswith(".") for field in Settings.model_fields.values())
 
 
-def test_the_defaults_that_the_rules_assume_are_trl_s():
-    by_name = {field.name: field for field in fields(EKIPLConfig)}
-    assert {name: by_name[name].default for name in TRL_DEFAULTS} == TRL_DEFAULTS
+def test_a_recipe_has_trl_s_defaults_as_typed_attributes():
+    recipe = check_recipe({})
+    assert (recipe.num_generations, recipe.per_device_train_batch_size, recipe.learning_rate) == (8, 8, 1e-6)
+    assert recipe.half_precision and recipe.given() == {} and recipe.changed(beta=0.1).given() == {"beta": 0.1}
 
 
 @pytest.mark.parametrize(
@@ -162,31 +178,30 @@ def test_what_only_resembles_a_key_is_let_through():
     device=st.integers(1, 40), steps=st.integers(1, 8), group=st.integers(2, 16), processes=st.sampled_from([1, 2, 8])
 )
 def test_a_batch_is_accepted_exactly_when_each_process_holds_whole_groups(device, steps, group, processes):
-    recipe = with_defaults({"per_device_train_batch_size": device, "num_generations": group})
-    recipe["steps_per_generation"] = steps
+    keys = {"per_device_train_batch_size": device, "num_generations": group, "steps_per_generation": steps}
+    recipe = Recipe.read(keys)
     if device * steps % group == 0:
-        assert check_batch(recipe, processes) * group == device * steps
+        assert recipe.prompts_per_generation(processes) * group == device * steps
     else:
         with pytest.raises(UserError):
-            check_batch(recipe, processes)
+            recipe.prompts_per_generation(processes)
 
 
 def test_a_generation_batch_is_shared_by_the_processes_in_whole_groups():
-    recipe = with_defaults({"per_device_train_batch_size": 4, "generation_batch_size": 112})
-    assert check_batch(recipe, 1) == 14  # 14 prompts x 8 = 112
+    recipe = Recipe.read({"per_device_train_batch_size": 4, "generation_batch_size": 112})
+    assert recipe.prompts_per_generation(1) == 14  # 14 prompts x 8 = 112
     with pytest.raises(UserError, match="each of 8 processes would generate 14 rows"):
-        check_batch(recipe, 8)  # Reason-RFT's 112 completions on 8 GPUs: 14 each, not a multiple of 8
+        recipe.prompts_per_generation(8)  # Reason-RFT's 112 completions on 8 GPUs: 14 each, not a multiple of 8
 
 
-def test_the_configuration_fills_in_what_was_left_empty(tmp_path):
-    config = EKIPLConfig(output_dir=str(tmp_path), task="trance", external_models=[ONE, {"name": "two", "n": 3}], **CPU)
-    assert (config.grader_setting, config.eval_setting) == ("full", "partial")
-    assert config.num_policy_samples == 8 and [model.n for model in config.teachers] == [8, 3]
-    assert config.pool_size == 8 + 8 + 3
-    few = EKIPLConfig(output_dir=str(tmp_path), external_models=[ONE], num_external_samples=1, **CPU)
-    assert few.pool_size == 8 + 1
-    plain = EKIPLConfig(output_dir=str(tmp_path), **CPU)
-    assert plain.eval_setting == "exact" and plain.pool_size == plain.num_generations == 8
+def test_the_recipe_fills_in_what_was_left_empty():
+    recipe = check_recipe({"task": "trance", "external_models": [ONE, {"name": "two", "n": 3}]})
+    assert (recipe.training_grader, recipe.evaluation_grader) == ("full", "partial")
+    assert recipe.num_samples == 8 and [model.n for model in recipe.teachers] == [8, 3]
+    assert recipe.pool_size == 8 + 8 + 3
+    assert check_recipe({"external_models": [ONE], "num_external_samples": 1}).pool_size == 8 + 1
+    plain = check_recipe({})
+    assert plain.evaluation_grader == "exact" and plain.pool_size == plain.num_generations == 8
 
 
 def test_a_merged_recipe_loads_as_the_trainer_s_configuration(tmp_path):
@@ -194,8 +209,8 @@ def test_a_merged_recipe_loads_as_the_trainer_s_configuration(tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe))
     config = load_config(path)
-    assert config.learning_rate == recipe["learning_rate"] and config.argv == ["--seed", "1"]
-    assert config.generation_batch_size == recipe["per_device_train_batch_size"] and len(config.teachers) == 2
+    assert config.learning_rate == recipe["learning_rate"] and config.recipe.argv == ["--seed", "1"]
+    assert config.generation_batch_size == recipe["per_device_train_batch_size"] and len(config.recipe.teachers) == 2
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,8 @@ from open_r1.external.store.replies import PromptVersion, ReplyKey
 from open_r1.preflight import missing as preflight
 from open_r1.preflight.folder import FREE, LOCK
 from open_r1.preflight.nodes import wait_for_recipe, write_recipe
-from open_r1.recipe.merge import field_types, merge_recipe
+from open_r1.recipe.merge import merge_recipe
+from open_r1.recipe.rules import Recipe
 from open_r1.recipe.settings import ExternalModelConfig
 from open_r1.schema import Reply, UserError
 
@@ -35,6 +35,10 @@ def quiet_machine(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(os, "execvpe", lambda file, words, environment: calls.append((words, dict(environment))))
     return calls
+
+
+def missing(recipe: dict) -> list[str]:
+    return preflight.missing(Recipe.read(recipe), 1, [])
 
 
 def shown(capsys) -> tuple[dict, list[str]]:
@@ -98,7 +102,7 @@ def test_several_cpu_processes_synchronise_their_gradients(capsys):
 
 
 def test_too_little_gpu_memory_is_named_with_both_numbers():
-    [line] = preflight.missing(merge_recipe("trance", "7b", "ekipl"), 1, [40.0])[:1]
+    [line] = preflight.missing(Recipe.read(merge_recipe("trance", "7b", "ekipl")), 1, [40.0])[:1]
     assert line.startswith("GPU memory: MODEL=7b needs 195 GiB on each of 1 GPUs, they have 40")
 
 
@@ -166,8 +170,7 @@ def test_a_run_goes_on_with_settings_that_change_no_result_and_says_so(
 
 
 def test_each_setting_that_may_change_is_one_that_there_is():
-    of_teachers = {field.name for field in fields(ExternalModelConfig)}
-    assert FREE - set(field_types()) - of_teachers == set()
+    assert FREE - Recipe.known_keys() - ExternalModelConfig.known_keys() == set()
     assert not FREE & {"learning_rate", "seed", "beta", "temperature", "max_steps", "model_path", "data_path", "model"}
 
 
@@ -177,7 +180,7 @@ def test_each_setting_that_may_change_is_one_that_there_is():
         ("--external_models[0].accuracy=.9", r"external_models\[0\].accuracy 0.681, this one has 0.9"),
         ("--external_models=[]", "external_models"),
         ("--temperature=.5", "temperature 1.0, this one has 0.5"),
-        ("--max_steps=7", "max_steps None, this one has 7"),
+        ("--max_steps=7", "max_steps -1, this one has 7"),
         ("--num_iterations=2", "num_iterations"),
         ("--lora.r=8", r"lora.r None, this one has 8"),
     ],
@@ -235,35 +238,35 @@ def test_two_runs_in_one_second_get_two_folders(tmp_path):
 
 def test_a_run_folder_says_when_what_and_which_seed():
     recipe = {"task": "trance", "model": "tiny", "method": "grpo", "seed": 7}
-    assert launch.name_folder(recipe).match("runs/[0-9]*-[0-9]*-trance-tiny-grpo-s7")
+    assert launch.name_folder(Recipe.read(recipe)).match("runs/[0-9]*-[0-9]*-trance-tiny-grpo-s7")
 
 
 def test_a_tiny_run_downloads_nothing(tmp_path):
     recipe = {"model": "tiny", "use_cpu": True, "model_path": "Qwen/Qwen2-VL-2B-Instruct", "data_path": "some/set"}
-    weights, data = preflight.missing(recipe, 1, [])
+    weights, data = missing(recipe)
     assert "MODEL=tiny downloads nothing" in weights and "MODEL=tiny downloads nothing" in data
 
 
 def test_a_folder_without_a_model_in_it_is_refused(tmp_path):
     recipe = {"model": "tiny", "use_cpu": True, "model_path": str(tmp_path)}
-    assert "holds no config.json" in preflight.missing(recipe, 1, [])[0]
+    assert "holds no config.json" in missing(recipe)[0]
     (tmp_path / "config.json").write_text("{}")
-    assert preflight.missing(recipe, 1, []) == []
+    assert missing(recipe) == []
 
 
 def test_a_store_that_cannot_serve_is_named_before_anything_starts(tmp_path):
     recipe = {"task": "trance", "model": "tiny", "use_cpu": True, "external_models": [{"name": "a"}]}
     recipe |= {"store_path": str(tmp_path / "store.sqlite")}
-    assert preflight.missing(recipe, 1, []) == []  # it will be made
-    [line] = preflight.missing(recipe | {"store_read_only": True}, 1, [])
+    assert missing(recipe) == []  # it will be made
+    [line] = missing(recipe | {"store_read_only": True})
     assert "does not exist, and it is to be read only" in line
     store, _ = open_store(tmp_path / "store.sqlite")
     asked = ReplyKey(b"k", PromptVersion("trance", "reasoning", "An older prompt."), "a", "{}", "r", "1")
     store.add([(asked, 0, [Reply("x")])])
     store.database.close()
-    [line] = preflight.missing(recipe, 1, [])
+    [line] = missing(recipe)
     assert "holds replies of trance to another reasoning prompt ('An older prompt." in line
-    assert preflight.missing(recipe | {"task": "geomath"}, 1, []) == []
+    assert missing(recipe | {"task": "geomath"}) == []
 
 
 def test_wandb_needs_its_key_only_when_it_is_asked_for(monkeypatch, tmp_path):
@@ -271,10 +274,10 @@ def test_wandb_needs_its_key_only_when_it_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(Path, "home", lambda: tmp_path)
     for name in ("WANDB_API_KEY", "WANDB_MODE"):
         os.environ.pop(name, None)
-    assert "WANDB_API_KEY is not set" in preflight.missing(recipe, 1, [])[0]
-    assert "WANDB_MODE" not in launch.run_environment(recipe, 1)
+    assert "WANDB_API_KEY is not set" in missing(recipe)[0]
+    assert "WANDB_MODE" not in launch.run_environment(Recipe.read(recipe), 1)
     os.environ["WANDB_MODE"] = "offline"
-    assert preflight.missing(recipe, 1, []) == []
+    assert missing(recipe) == []
 
 
 def test_visible_devices_limit_the_gpus(monkeypatch):

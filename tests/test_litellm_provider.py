@@ -7,7 +7,6 @@ import json
 import logging
 import time
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,7 @@ def model(server: FaultServer, **changes) -> ExternalModelConfig:
         name="teacher", provider="litellm", model="hosted_vllm/m", n=1, api_base=server.url, key_variable="TEACHER_KEY",
         timeout_s=5.0, max_tokens=64, usd_per_million_in=2.0, usd_per_million_out=10.0,
     )  # fmt: skip
-    return replace(plain, **changes)
+    return plain.model_copy(update=changes)
 
 
 def picture(folder: Path, size=(84, 84), kind="png") -> Path:
@@ -231,7 +230,9 @@ def test_a_bound_that_was_too_low_is_raised_by_what_was_billed(tmp_path):
     with FaultServer() as server:
         provider = LiteLLMProvider(model(server), 10**6)
         one = request(picture(tmp_path, (8, 8)), "?")
-        provider._model = replace(provider._model, model="claude-x")  # counts a picture of 8 x 8 as one token
+        provider._model = provider._model.model_copy(
+            update={"model": "claude-x"}
+        )  # counts a picture of 8 x 8 as one token
         low = provider.upper_bound_usd(one)
         ask(provider, one)  # the server bills 100 tokens
     assert provider.upper_bound_usd(one) == pytest.approx(100 * 2e-6 + 64 * 10e-6)

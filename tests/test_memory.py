@@ -22,7 +22,7 @@ from open_r1.preflight.memory import (  # fmt: skip
     update_peak,
 )
 from open_r1.preflight.shape import SHAPES, read_shape
-from open_r1.recipe.merge import recipe_names
+from open_r1.recipe.settings import recipe_names
 from open_r1.schema import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -77,7 +77,7 @@ def test_both_prompt_kinds_can_be_asked(ask, tmp_path):
         (["--backend=api"], "one external model, and 0 are given"),
         (["--backend=api", "--teachers=gpt-4o-gemini"], "choose by TEACHERS=file EXTERNAL=name"),
         (["--k=2", "--temperature=0"], "gives one reply k times"),
-        (["--eval_batch_sise=2"], "did you mean 'eval_batch_size'"),
+        (["--eval_rows_at_onec=2"], "did you mean 'eval_rows_at_once'"),
         (["--data_path=/none"], "does not exist"),
     ],
 )

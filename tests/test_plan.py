@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 
 from open_r1.cli import plan
+from open_r1.preflight import estimate
 from open_r1.preflight.fit import accelerate_config, fewest_gpus, fits, need_of, refusal, remedy
 from open_r1.preflight.memory import GIB
 from open_r1.recipe.merge import merge_recipe
-from open_r1.recipe.rules import check_recipe, with_defaults
-from open_r1.recipe.step import cut_step
+from open_r1.recipe.rules import Recipe
 from open_r1.schema import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def recipe(task: str = "trance", model: str = "7b", *overrides: str) -> dict:
-    return merge_recipe(task, model, "ekipl", list(overrides))
+def recipe(task: str = "trance", model: str = "7b", *overrides: str) -> Recipe:
+    return Recipe.read(merge_recipe(task, model, "ekipl", list(overrides)))
 
 
 def test_the_paper_s_machine_trains_both_models_as_the_recipes_are():
@@ -29,16 +29,16 @@ def test_the_paper_s_machine_trains_both_models_as_the_recipes_are():
             assert fits(recipe(task, model), 8, 80)
 
 
-@pytest.mark.parametrize(("model", "gpus", "gib"), plan.TABLE)
+@pytest.mark.parametrize(("model", "gpus", "gib"), estimate.TABLE)
 def test_a_remedy_fits_keeps_the_rules_and_the_prompts_of_a_step(model, gpus, gib):
     given = recipe("trance", model)
     changed = {} if fits(given, gpus, gib) else remedy(given, gpus, gib)
     if changed is None:
         assert need_of(given, gpus, gib).total > gib * GIB and fewest_gpus(given, gib) not in range(1, gpus + 1)
         return
-    other = {**given, **changed}
-    check_recipe(other, gpus)
-    step = cut_step(with_defaults(other), gpus)
+    other = given.changed(**changed)
+    step = other.step(gpus)
+    assert other.prompts_per_generation(gpus) > 0
     assert need_of(other, gpus, gib).total <= gib * GIB and step.rows * step.micro_batches * gpus == 128
     assert set(changed) <= {"steps_per_generation", "per_device_train_batch_size", "accelerate_config"}
 
@@ -96,7 +96,7 @@ def test_pictures_of_half_the_size_and_vllm_on_a_server_need_less():
 
 
 def test_the_table_of_the_docs_is_what_the_arithmetic_gives():
-    assert plan.hardware_table() in (ROOT / "docs" / "HARDWARE.md").read_text()
+    assert estimate.hardware_table() in (ROOT / "docs" / "HARDWARE.md").read_text()
 
 
 def test_impossible_amounts_are_refused():

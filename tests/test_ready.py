@@ -9,11 +9,12 @@ from fault_server import FaultServer
 from open_r1.external.build import build_providers
 from open_r1.external.hosted.prices import image_tokens, price, price_table, prompt_tokens
 from open_r1.external.hosted.ready import lacking
-from open_r1.recipe.merge import RECIPES, merge_recipe, recipe_names
+from open_r1.recipe.merge import merge_recipe
 from open_r1.recipe.rules import check_recipe
-from open_r1.recipe.settings import ExternalModelConfig
+from open_r1.recipe.settings import RECIPES, ExternalModelConfig, recipe_names
 from open_r1.schema import UserError
 
+HOSTED = {"name": "t", "provider": "litellm"}
 FREE = {"usd_per_million_in": 0, "usd_per_million_out": 0}
 
 
@@ -125,15 +126,15 @@ def test_an_unknown_recipe_of_teachers_is_named_with_the_nearest():
 
 
 def test_prices_are_dollars_per_token_cached_tokens_cheaper_and_unknown_ones_none():
-    gpt = price(ExternalModelConfig(model="gpt-4o"))
+    gpt = price(ExternalModelConfig(**HOSTED, model="gpt-4o"))
     assert gpt is not None
     assert gpt.usd({"prompt_tokens": 1000, "completion_tokens": 100}) == pytest.approx(0.0025 + 0.001)
     cached = {"prompt_tokens": 1000, "completion_tokens": 0, "prompt_tokens_details": {"cached_tokens": 400}}
     assert gpt.usd(cached) == pytest.approx(600 * 2.5e-6 + 400 * 1.25e-6)
     assert gpt.usd({"prompt_tokens": 5}) is None
-    assert price(ExternalModelConfig(model="hosted_vllm/x")) is None
-    assert price(ExternalModelConfig(model="gpt-4o", api_base="http://x")) is None  # not OpenAI's own
-    own = ExternalModelConfig(model="hosted_vllm/x", usd_per_million_in=0.0, usd_per_million_out=2.0)
+    assert price(ExternalModelConfig(**HOSTED, model="hosted_vllm/x")) is None
+    assert price(ExternalModelConfig(**HOSTED, model="gpt-4o", api_base="http://x")) is None  # not OpenAI's own
+    own = ExternalModelConfig(**HOSTED, model="hosted_vllm/x", usd_per_million_in=0.0, usd_per_million_out=2.0)
     assert price(own).usd({"prompt_tokens": 9, "completion_tokens": 3}) == pytest.approx(6e-6)
 
 

@@ -5,19 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from open_r1.recipe.merge import (
-    RECIPES,
-    apply_overrides,
-    class_types,
-    field_types,
-    merge_recipe,
-    parse_overrides,
-    read_yaml,
-    recipe_names,
-)
-from open_r1.recipe.rules import check_recipe, with_defaults
-from open_r1.recipe.settings import MODELS
-from open_r1.recipe.step import check_batch
+from open_r1.recipe.keys import COMPUTED, Key, grpo_keys, lora_keys
+from open_r1.recipe.merge import apply_overrides, merge_recipe, parse_overrides, read_yaml
+from open_r1.recipe.rules import check_recipe
+from open_r1.recipe.settings import MODELS, RECIPES, recipe_names
 from open_r1.schema import UserError
 from open_r1.synthetic import clevr_math, geomath
 from open_r1.tasks import TASKS
@@ -97,9 +88,7 @@ def test_the_paper_s_hyper_parameters_are_in_the_recipes(model):
         assert recipe["learning_rate"] == 5e-7 and recipe["lr_scheduler_type"] == "cosine"
         assert recipe["num_generations"] == 8 and recipe["beta"] == 0.005
         assert recipe["num_train_epochs"] == epochs[task]
-        assert (
-            check_batch(with_defaults(recipe), 8) == 2
-        )  # 2 prompts on each of 8 GPUs x 8 candidates = 128 completions a step
+        assert check_recipe(recipe, 8).prompts_per_generation(8) == 2  # on 8 GPUs x 8 candidates = 128 completions
 
 
 def test_replies_bought_earlier_are_a_recipe_laid_over_that_of_the_models_which_gave_them():
@@ -195,11 +184,13 @@ def test_a_recipe_file_that_is_no_mapping_or_no_yaml_is_refused(tmp_path: Path):
         read_yaml(tmp_path / "none.yaml")
 
 
-def test_types_are_read_from_source_without_the_container_s_content():
-    source = Path(__file__).resolve().parents[1] / "src" / "open_r1" / "recipe" / "settings.py"
-    types = class_types(source, "ExternalModelConfig")
-    assert types["n"] == {"int", "None"} and types["accuracy_by_kind"] == {"dict"} and types["name"] == {"str"}
-    assert field_types()["learning_rate"] == {"float"} and field_types()["num_generations"] == {"int", "None"}
+def test_names_types_and_defaults_are_read_from_source():
+    keys = grpo_keys()
+    assert keys["learning_rate"] == Key(frozenset({"float"}), 1e-6)  # TRL's own, over transformers' 5e-5
+    assert keys["num_generations"] == Key(frozenset({"int", "None"}), 8)
+    assert keys["include_for_metrics"] == Key(frozenset({"list"}), [])  # by a factory; what it holds is not checked
+    assert keys["optim"].default is COMPUTED
+    assert "r" in lora_keys()
 
 
 def test_a_merged_recipe_survives_being_written_and_read(tmp_path: Path):

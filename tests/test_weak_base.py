@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from open_r1.recipe.merge import merge_recipe, parse_overrides, untrained
+from open_r1.recipe.merge import merge_recipe, parse_overrides
+from open_r1.recipe.rules import check_recipe
 from open_r1.tasks import TASKS, get_task
 from open_r1.training.base_policy import read_recipe
 
@@ -46,7 +47,7 @@ def test_runs_begin_with_their_task_s_weak_base_and_are_not_made_without_it(tmp_
     }
     assert [job.task for job in asked] == ["clevr_math", "trance"]
     recipe = merge_recipe("trance", "tiny", "grpo", parse_overrides(asked[1].words))
-    assert untrained(recipe) == str(tmp_path / "bases/weak_0.1/trance")
+    assert check_recipe(recipe).untrained == str(tmp_path / "bases/weak_0.1/trance")
     assert [(job.task, why) for job, why in written.items()] == [("geomath", "no base: exit status 1")]
     assert "geomath-grpo" in capsys.readouterr().err
 

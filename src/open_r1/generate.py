@@ -10,12 +10,11 @@ import argparse
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
 
 from tqdm import tqdm
 
 from open_r1.data.prepare import prepare_rows
-from open_r1.data.prompts import PromptKind, messages
+from open_r1.data.prompts import messages
 from open_r1.external import Provider, Request, StoredProvider, behind_store
 from open_r1.external.build import build_providers
 from open_r1.external.store.collecting import Tally, collect, estimate, left_over
@@ -23,30 +22,21 @@ from open_r1.external.store.inventory import describe
 from open_r1.external.store.replies import PromptVersion
 from open_r1.external.store.stored_provider import DEFAULT_STORE, upper_bound_usd
 from open_r1.recipe.merge import merge_recipe, parse_overrides
-from open_r1.recipe.rules import check_recipe
-from open_r1.recipe.settings import Settings
-from open_r1.recipe.step import TRL_DEFAULTS
+from open_r1.recipe.rules import Recipe, check_recipe
 from open_r1.schema import Row, UserError
 from open_r1.tasks import get_task
 from open_r1.utils.entry import command_parser, run_entry
 from open_r1.utils.names import unknown_name
 
 
-def settings_of(recipe: dict[str, Any]) -> Settings:
-    """The project's own settings of a merged recipe, N filled in as the trainer would."""
-    samples = recipe.get("num_policy_samples") or recipe.get("num_generations") or TRL_DEFAULTS["num_generations"]
-    names = vars(Settings())
-    return Settings(**{k: v for k, v in recipe.items() if k in names} | {"num_policy_samples": samples})
-
-
-def training_rows(settings: Settings, limit: int | None) -> list[Row]:
+def training_rows(recipe: Recipe, limit: int | None) -> list[Row]:
     """The rows that training sees, made where the recipe names no data; the first `limit` of them."""
-    return prepare_rows(get_task(settings.task), settings, ["train"])["train"][:limit]
+    return prepare_rows(get_task(recipe.task), recipe, ["train"])["train"][:limit]
 
 
-def providers_of(settings: Settings, names: Sequence[str], ask: bool) -> list[StoredProvider]:
+def providers_of(recipe: Recipe, names: Sequence[str], ask: bool) -> list[StoredProvider]:
     """The recipe's external models behind the store, all or those in `names`."""
-    models = settings.teachers
+    models = recipe.teachers
     known = [model.name for model in models]
     for name in names:
         if name not in known:
@@ -54,17 +44,17 @@ def providers_of(settings: Settings, names: Sequence[str], ask: bool) -> list[St
     if not models:
         raise UserError("the recipe has no external models, so there is nobody to ask; name some under external_models")
     chosen = [model for model in models if not names or model.name in names]
-    task = get_task(settings.task)
-    prompt = PromptVersion(task.name, settings.prompt_kind, task.instruction_for(settings.prompt_kind))
-    built: list[Provider] = build_providers(chosen, settings.external_seed, settings.max_pixels, ask)
-    path = settings.store_path or str(DEFAULT_STORE)
-    kept = behind_store(built, prompt, path, settings.store_read_only, settings.external_budget_usd)
+    task = get_task(recipe.task)
+    prompt = PromptVersion(task.name, recipe.prompt_kind, task.instruction_for(recipe.prompt_kind))
+    built: list[Provider] = build_providers(chosen, recipe.external_seed, recipe.max_pixels, ask)
+    path = recipe.store_path or str(DEFAULT_STORE)
+    kept = behind_store(built, prompt, path, recipe.store_read_only, recipe.external_budget_usd)
     return [provider for provider in kept if isinstance(provider, StoredProvider)]
 
 
-def look_up(provider: StoredProvider, rows: Sequence[Row], settings: Settings) -> Tally:
+def look_up(provider: StoredProvider, rows: Sequence[Row], recipe: Recipe) -> Tally:
     """Sort the questions into those that the store answers in full and those to ask; refuses a model without price."""
-    task, tally, kind = get_task(settings.task), Tally(), cast(PromptKind, settings.prompt_kind)
+    task, tally, kind = get_task(recipe.task), Tally(), recipe.prompt_kind
     for row in tqdm(rows, desc=f"{provider.name}: looking up", unit="row", delay=2, leave=False):
         request = Request(row, messages(row, task, kind), n=provider.n)
         have = len(provider.stored(request))
@@ -91,21 +81,18 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> int:
     """Estimate or collect; returns 1 where prompts are left without replies."""
     args, words = build_parser().parse_known_args(argv)
-    recipe = merge_recipe(args.task, args.model, "ekipl", parse_overrides(words), args.teachers)
-    if args.budget is not None:
-        recipe["external_budget_usd"] = args.budget
-    check_recipe(recipe)
-    settings = settings_of(recipe)
-    rows = training_rows(settings, args.rows)
+    merged = merge_recipe(args.task, args.model, "ekipl", parse_overrides(words), args.teachers)
+    recipe = check_recipe(merged if args.budget is None else merged | {"external_budget_usd": args.budget})
+    rows = training_rows(recipe, args.rows)
     names = [name for name in args.models.split(",") if name]
-    providers = providers_of(settings, names, ask=not (args.dry_run or settings.store_read_only))
-    tallies = [look_up(provider, rows, settings) for provider in providers]
+    providers = providers_of(recipe, names, ask=not (args.dry_run or recipe.store_read_only))
+    tallies = [look_up(provider, rows, recipe) for provider in providers]
     if args.dry_run:
         print(estimate(providers, tallies))
         return 0
     with tqdm(total=sum(len(tally.todo) for tally in tallies), desc="collecting", unit="prompt") as bar:
         asyncio.run(collect(providers, tallies, bar))
-    print(describe(providers[0].store, providers[0].ledger, settings.task))
+    print(describe(providers[0].store, providers[0].ledger, recipe.task))
     left = left_over(providers, tallies)
     print("\n".join(left) or f"all {len(rows)} prompts have their replies")
     return 1 if left else 0

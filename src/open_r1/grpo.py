@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from accelerate import PartialState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from open_r1.configs import EKIPLConfig, load_config
+from open_r1.configs import EKIPLConfig, load_config, weighting_of
 from open_r1.data.prepare import prepare_rows
-from open_r1.data.prompts import PromptKind, to_dataset
+from open_r1.data.prompts import to_dataset
 from open_r1.evaluation.curve import CurveCallback
 from open_r1.evaluation.run import Evaluate, Seconds, evaluate_once, evaluate_path, evaluate_policy, grader
 from open_r1.external import Gatherer, behind_store
@@ -25,7 +25,7 @@ from open_r1.external.build import build_providers
 from open_r1.external.store.replies import PromptVersion
 from open_r1.policy.loading import load_policy
 from open_r1.preflight.folder import LOCK
-from open_r1.recipe.merge import untrained
+from open_r1.recipe.rules import Recipe
 from open_r1.report.figures import draw_run
 from open_r1.report.run_folder import print_table, read_metrics, write_summary
 from open_r1.schema import Row
@@ -51,55 +51,55 @@ def timed(seconds: Seconds, stage: str) -> Iterator[None]:
     seconds[stage] = (seconds.get(stage) or 0.0) + time.monotonic() - began
 
 
-def base_policy(config: EKIPLConfig, task: Task) -> str:
+def base_policy(recipe: Recipe, task: Task) -> str:
     """Return where the policy is loaded from; makes the tiny base policy where it is missing."""
-    path = untrained(vars(config))
-    if not config.model_path and not Path(path).is_dir():
+    path = recipe.untrained
+    if not recipe.model_path and not Path(path).is_dir():
         make_base(task, read_recipe(task), seed=0, output=Path(path))
     return path
 
 
 def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, train: list[Row]) -> EKIPLTrainer:
     """Join the parts of the rl stage: dataset, rewards, external models, metrics."""
-    folder = Path(str(config.output_dir))
-    grade = functools.lru_cache(maxsize=2**14)(grader(task, config.grader_setting))
-    kind = cast(PromptKind, config.prompt_kind)
-    ask, logprobs = not config.store_read_only, config.weighting.needs_logprobs
+    folder, recipe = Path(str(config.output_dir)), config.recipe
+    grade = functools.lru_cache(maxsize=2**14)(grader(task, recipe.training_grader))
+    kind, weighting = recipe.prompt_kind, weighting_of(recipe)
+    ask, logprobs = not recipe.store_read_only, weighting.needs_logprobs
     providers = behind_store(
-        build_providers(config.teachers, config.external_seed, config.max_pixels, ask, logprobs),
+        build_providers(recipe.teachers, recipe.external_seed, recipe.max_pixels, ask, logprobs),
         PromptVersion(task.name, kind, task.instruction_for(kind)),
-        config.store_path,
-        config.store_read_only,
-        config.external_budget_usd,
+        recipe.store_path,
+        recipe.store_read_only,
+        recipe.external_budget_usd,
     )
-    asking = Asking(config.external_deadline_s, kind, config.ask_below, config.external_prefetch_steps)
-    prompts_per_step = (
-        config.per_device_train_batch_size * (config.gradient_accumulation_steps or 1) * config.world_size
-        / (config.num_generations or 1) / config.num_iterations
-    )  # fmt: skip
+    asking = Asking(recipe.external_deadline_s, kind, recipe.ask_below, recipe.external_prefetch_steps)
     rank = f"-{config.process_index}" if config.process_index else ""
     candidate_log = CandidateLog(
-        folder / f"candidates{rank}.jsonl", config.log_candidates_every, config.log_candidates_prompts
+        folder / f"candidates{rank}.jsonl", recipe.log_candidates_every, recipe.log_candidates_prompts
     )
+    metrics_log = JsonLinesCallback(folder / "metrics.jsonl", recipe.prompts_of_a_step(config.world_size))
     return EKIPLTrainer(
         model=model,
         args=config,
         processing_class=processor,
-        share_vision=config.share_vision,
-        share_prefix=config.share_prefix,
+        share_vision=recipe.share_vision,
+        share_prefix=recipe.share_prefix,
         train_dataset=to_dataset(train, task, kind),
         reward_funcs=reward_functions(grade),
         rows={row.id: row for row in train},
         grade=grade,
-        teachers=Teachers(Gatherer(providers, config.external_required), task, asking) if providers else None,
-        num_policy_samples=config.num_samples,
-        selection=config.selection,
-        max_external=config.max_external,
-        advantage_baseline=config.advantage_baseline,
-        weighting=config.weighting,
+        teachers=Teachers(Gatherer(providers, recipe.external_required), task, asking) if providers else None,
+        num_policy_samples=recipe.num_samples,
+        selection=recipe.selection,
+        max_external=recipe.max_external,
+        advantage_baseline=recipe.advantage_baseline,
+        weighting=weighting,
         candidate_log=candidate_log,
-        peft_config=lora_config(config),
-        callbacks=[JsonLinesCallback(folder / "metrics.jsonl", prompts_per_step), candidate_log],
+        peft_config=lora_config(recipe),
+        callbacks=[
+            JsonLinesCallback(folder / "metrics.jsonl", recipe.prompts_of_a_step(config.world_size)),
+            candidate_log,
+        ],
     )
 
 
@@ -112,7 +112,7 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
     if whole_model(trained):
         return str(trained)
     stage.folder.mkdir(exist_ok=True)
-    model, processor = load_policy(path, config.max_pixels)
+    model, processor = load_policy(path, config.recipe.max_pixels)
     if stage.name == "rl":
         trainer: Any = build_trainer(config, task, model, processor, stage.rows)
     else:
@@ -120,28 +120,29 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
     trainer.remove_callback(PrinterCallback if config.disable_tqdm else ProgressCallback)
     if not config.disable_tqdm:
         trainer.add_callback(ProgressBar)
-    if config.curve_every:
+    if every := config.recipe.curve_every:
         log = next(c for c in trainer.callback_handler.callbacks if isinstance(c, JsonLinesCallback))
         curve, ask = Path(str(config.output_dir)) / "curve.jsonl", functools.partial(evaluate, processor=processor)
-        trainer.add_callback(CurveCallback(curve, config.curve_every, ask, lambda n: seen + n * log.prompts_per_step))
-    train_to_the_end(trainer, stage.folder, config.argv, run=Path(str(config.output_dir)))
+        trainer.add_callback(CurveCallback(curve, every, ask, lambda n: seen + n * log.prompts_per_step))
+    train_to_the_end(trainer, stage.folder, config.recipe.argv, run=Path(str(config.output_dir)))
     return str(trained)
 
 
 def run(config: EKIPLConfig) -> dict[str, Any]:
     """Run every stage that an earlier start of this run has not finished, and return what summary.json holds."""
-    state, task, folder = PartialState(), get_task(config.task), Path(str(config.output_dir))
+    recipe, state, folder = config.recipe, PartialState(), Path(str(config.output_dir))
+    task = get_task(recipe.task)
     seconds: Seconds = {"data": 0.0, "base": 0.0, "train": 0.0, "eval": 0.0}
     with timed(seconds, "data"):
-        tests = prepare_rows(task, config, ["train", *task.test_files])
+        tests = prepare_rows(task, recipe, ["train", *task.test_files])
         train = tests.pop("train")
     with timed(seconds, "base"):
-        path = start = base_policy(config, task)
-    stages = plan(config.stages, train, config.sft_rows, config.sft_rows_again, folder)
-    evaluate = functools.partial(timed(seconds, "eval")(evaluate_path), config, task, tests)
+        path = start = base_policy(recipe, task)
+    stages = plan(recipe.stages, train, recipe.sft_rows, recipe.sft_rows_again, folder)
+    evaluate = functools.partial(timed(seconds, "eval")(evaluate_path), recipe, task, tests)
     before = evaluate_once(folder, seconds, functools.partial(evaluate, path, "before", again=True))
-    first_rows = {name: rows[: config.curve_rows] for name, rows in tests.items()}
-    curve, logs = functools.partial(evaluate_policy, config, task, first_rows), []
+    first_rows = {name: rows[: recipe.curve_rows] for name, rows in tests.items()}
+    curve, logs = functools.partial(evaluate_policy, recipe, task, first_rows), []
     for stage in stages:
         path = train_stage(stage, config, task, path, curve, sum(log["prompts"] for log in logs))
         logs.append(read_metrics(stage.folder)[-1])
@@ -151,11 +152,11 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
     seconds["train"] = sum(log["time_s"] for log in logs)  # over all starts
     summary = write_summary(
         folder,
-        task=config.task,
-        model=config.model,
-        method=config.method,
-        seed=config.seed,
-        argv=config.argv,
+        task=recipe.task,
+        model=recipe.model,
+        method=recipe.method,
+        seed=recipe.seed,
+        argv=recipe.argv,
         seconds={stage: None if value is None else round(value, 1) for stage, value in seconds.items()},
         base=before,
         final=after,

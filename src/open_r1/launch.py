@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import yaml
 
@@ -21,9 +21,9 @@ from open_r1.preflight.fit import accelerate_config
 from open_r1.preflight.folder import RECIPE, check_continues, make_folder, name_folder, near
 from open_r1.preflight.missing import gpus, missing
 from open_r1.preflight.nodes import machine_options, wait_for_recipe, write_recipe
-from open_r1.recipe.merge import RECIPES, merge_recipe, parse_overrides
-from open_r1.recipe.rules import check_recipe, with_defaults
-from open_r1.recipe.step import check_batch, cut_step
+from open_r1.recipe.merge import merge_recipe, parse_overrides
+from open_r1.recipe.rules import Recipe
+from open_r1.recipe.settings import RECIPES
 from open_r1.schema import UserError
 from open_r1.utils.entry import command_parser, run_entry
 
@@ -45,15 +45,15 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str]) -> None:
     """Run or show what the command line asks for; raises UserError for invalid or missing input."""
     args, words = build_parser().parse_known_args(argv)
-    recipe = merge_recipe(args.task, args.model, args.method, parse_overrides(words), args.teachers)
-    recipe["argv"] = list(argv)
-    gpus_gib = [] if recipe.get("use_cpu") else gpus()
+    merged = merge_recipe(args.task, args.model, args.method, parse_overrides(words), args.teachers)
+    chosen = args.output_dir or merged.pop("output_dir", "")
+    recipe = Recipe.read(merged | {"argv": list(argv)})
+    gpus_gib = [] if recipe.use_cpu else gpus()
     processes = args.num_processes or max(len(gpus_gib), 1) * args.num_machines
     rank, machines = machine_options(args)
-    check_recipe(recipe, processes)
+    recipe.check_processes(processes)
     environment = run_environment(recipe, processes)
     os.environ.update(environment)  # before looking for weights: a tiny run asks no hub
-    chosen = args.output_dir or recipe.pop("output_dir", "")
     folder = Path(chosen) if chosen else name_folder(recipe)
     lacking = missing(recipe, processes, gpus_gib)
     if args.dry_run:
@@ -65,29 +65,29 @@ def main(argv: Sequence[str]) -> None:
     if rank == 0:
         changed = check_continues(folder, recipe) if chosen else None
         folder = make_folder(folder, chosen=bool(chosen))
-        write_recipe(recipe, folder / RECIPE)
+        write_recipe(recipe.given(), folder / RECIPE)
         if changed is not None:
             print(f"going on with the unfinished run in {near(folder)}{f' with {changed}' if changed else ''}")
     else:
-        wait_for_recipe(recipe, folder / RECIPE)
+        wait_for_recipe(recipe.given(), folder / RECIPE)
     start(launch_command(recipe, folder / RECIPE, processes, machines), environment)
 
 
-def run_environment(recipe: dict[str, Any], processes: int) -> dict[str, str]:
+def run_environment(recipe: Recipe, processes: int) -> dict[str, str]:
     """Variables the training process gets beyond ours; what the user has set in WANDB_MODE stays."""
     environment = {"TOKENIZERS_PARALLELISM": "false"}
-    if recipe["model"] == "tiny":
+    if recipe.model == "tiny":
         environment["HF_HUB_OFFLINE"] = "1"  # a tiny run downloads nothing
         # Two threads gain nothing on tensors this small and crawl when anything else runs (docs/LOG.md).
         environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
-    if "wandb" not in str(recipe.get("report_to")):
+    if "wandb" not in recipe.trackers:
         environment["WANDB_MODE"] = os.environ.get("WANDB_MODE", "disabled")
-    if recipe.get("use_cpu") and processes > 1:
+    if recipe.use_cpu and processes > 1:
         environment["ACCELERATE_USE_CPU"] = "true"  # without it accelerate starts them but syncs no gradients
     return environment
 
 
-def launch_command(recipe: dict[str, Any], config: Path, processes: int, machines: Sequence[str] = ()) -> list[str]:
+def launch_command(recipe: Recipe, config: Path, processes: int, machines: Sequence[str] = ()) -> list[str]:
     """Build the training command: plain Python for one process, accelerate for several."""
     train = [*TRAINING, "--config", str(config)]
     configuration = accelerate_config(recipe, processes)
@@ -104,13 +104,13 @@ def command_line(command: Sequence[str], environment: dict[str, str]) -> str:
     return shlex.join([*(f"{key}={value}" for key, value in environment.items()), *command])
 
 
-def show(recipe: dict[str, Any], folder: Path, processes: int, command: str, lacking: list[str]) -> None:
+def show(recipe: Recipe, folder: Path, processes: int, command: str, lacking: list[str]) -> None:
     """Print a dry run: the merged recipe as YAML, and as its comments the batch, the command and what is missing."""
-    print(yaml.safe_dump({**recipe, "output_dir": str(folder)}, sort_keys=False, allow_unicode=True), end="")
-    full = with_defaults(recipe)
-    prompts, step = check_batch(full, processes), cut_step(full, processes)
+    written = recipe.given() | {"output_dir": str(folder)}
+    print(yaml.safe_dump(written, sort_keys=False, allow_unicode=True), end="")
+    prompts, step = recipe.prompts_per_generation(processes), recipe.step(processes)
     print(
-        f"# batch: {processes} processes x {prompts} prompts x G = {full['num_generations']} candidates;"
+        f"# batch: {processes} processes x {prompts} prompts x G = {recipe.num_generations} candidates;"
         f" {step.micro_batches} x {step.rows} rows per process and optimizer step"
     )
     print(f"# command: {command}")

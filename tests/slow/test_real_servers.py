@@ -32,10 +32,10 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "OMP_NUM_THREADS": "1"}
 
 def teacher(url: str, model: str, **changes) -> ExternalModelConfig:
     plain = ExternalModelConfig(
-        "teacher", "litellm", n=8, model=model, api_base=url, temperature=1.0, max_tokens=96, timeout_s=120.0,
-        usd_per_million_in=0.0, usd_per_million_out=0.0, concurrency=8,
+        name="teacher", provider="litellm", n=8, model=model, api_base=url, temperature=1.0, max_tokens=96,
+        timeout_s=120.0, usd_per_million_in=0.0, usd_per_million_out=0.0, concurrency=8,
     )  # fmt: skip
-    return replace(plain, **changes)
+    return plain.model_copy(update=changes)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def vllm(tmp_path_factory):
 def test_vllm_sees_the_picture_and_gives_eight_replies_with_log_probs_in_one_request(vllm, counting_data, caplog):
     config = teacher(vllm, "hosted_vllm/tiny")
     assert lacking([config]) == []
-    [wrong] = lacking([replace(config, model="hosted_vllm/other")])
+    [wrong] = lacking([config.model_copy(update={"model": "hosted_vllm/other"})])
     assert "serves tiny, not 'other'" in wrong
     rows = load_rows(TASK, counting_data, "train").rows[:4]
     asked = [replace(request(row.images[0], n=8, id=row.id), row=row, messages=messages(row, TASK)) for row in rows]

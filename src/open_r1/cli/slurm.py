@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from open_r1.launch import build_parser
 from open_r1.recipe.merge import merge_recipe, parse_overrides
+from open_r1.recipe.rules import Recipe
 from open_r1.schema import UserError
 from open_r1.utils.entry import run_entry
 
@@ -48,10 +49,10 @@ def main(argv: Sequence[str]) -> int:
 def train(words: list[str]) -> int:
     """Train on the job's nodes, the last of them a vLLM server where the recipe wants one."""
     args, overrides = build_parser().parse_known_args(words)
-    recipe = merge_recipe(args.task, args.model, args.method, parse_overrides(overrides), args.teachers)
+    merged = merge_recipe(args.task, args.model, args.method, parse_overrides(overrides), args.teachers)
+    recipe = Recipe.read(merged)
     nodes = job_nodes()
-    served = recipe.get("use_vllm") and recipe.get("vllm_mode") == "server" and not recipe.get("vllm_server_base_url")
-    if not served:
+    if not (recipe.use_vllm and recipe.vllm_mode == "server" and not recipe.vllm_server_base_url):
         return run(srun(nodes, training(words, nodes)))
     if len(nodes) < 2:
         raise UserError(
@@ -92,11 +93,11 @@ def training(words: Sequence[str], trainers: Sequence[Node], server: Node | None
     return command
 
 
-def policy_server(recipe: dict) -> list[str]:
+def policy_server(recipe: Recipe) -> list[str]:
     """TRL's own vLLM server, which takes the policy's new weights after every step."""
-    command = [str(Path(sys.executable).with_name("trl")), "vllm-serve", "--model", recipe["model_path"]]
+    command = [str(Path(sys.executable).with_name("trl")), "vllm-serve", "--model", recipe.untrained]
     command += ["--host", "0.0.0.0", "--port", port(1)]
-    return [*command, "--tensor_parallel_size", str(recipe.get("vllm_tensor_parallel_size", 1))]
+    return [*command, "--tensor_parallel_size", str(recipe.vllm_tensor_parallel_size)]
 
 
 def external_server(words: Sequence[str]) -> list[str]:

@@ -8,12 +8,13 @@ python -m open_r1.cli.store --task clevr_math --from replies.parquet
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from open_r1.external import open_store
 from open_r1.external.store.inventory import describe
 from open_r1.external.store.parquet import export_parquet, import_parquet
 from open_r1.external.store.stored_provider import DEFAULT_STORE
-from open_r1.recipe.settings import PROMPT_KINDS
+from open_r1.recipe.settings import PromptKind
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
 from open_r1.utils.entry import command_parser, run_entry
@@ -38,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("--output and --from take the replies of one task; add --task NAME (make: TASK=...)")
     store, ledger = open_store(args.store, read_only=args.source is None)
     if task is not None and args.source:
-        instructions = {kind: task.instruction_for(kind) for kind in PROMPT_KINDS}
+        instructions = {kind: task.instruction_for(kind) for kind in get_args(PromptKind)}
         new, total = import_parquet(store, args.source, task.name, instructions)
         print(f"{args.source}: {new:,} of {total:,} replies are new")
     if task is not None and args.output:

@@ -1,12 +1,10 @@
 """The rows that a recipe names, for training and evaluation alike; synthetic ones are made where no data are given."""
 
 from collections.abc import Iterable
-from typing import cast
 
 from open_r1.data.rows import load_rows
 from open_r1.recipe.settings import Settings
 from open_r1.schema import Row
-from open_r1.synthetic.sample import Size
 from open_r1.synthetic.write import own_folder, write_dataset
 from open_r1.tasks import Task
 
@@ -18,7 +16,7 @@ def prepare_rows(task: Task, settings: Settings, splits: Iterable[str]) -> dict[
     """
     folder = settings.data_path
     if not folder:
-        counts, size = settings.synthetic_counts(task.test_files), cast(Size, settings.data_size)
+        counts, size = settings.synthetic_counts(task.test_files), settings.data_size
         folder = own_folder(task.name, size, counts)
         write_dataset(task.name, folder, size, 0, counts)
     rows = {name: load_rows(task, folder, name, skip_bad_rows=settings.skip_bad_rows).rows for name in splits}

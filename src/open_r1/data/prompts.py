@@ -4,18 +4,17 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from datasets import Dataset, Features, Image, List, Value
 from datasets.features.features import register_feature
 from PIL.Image import Image as Pixels
 
+from open_r1.recipe.settings import PromptKind
 from open_r1.rewards.tags import format_reply
 from open_r1.schema import Row, UserError
 from open_r1.tasks import Task
 from open_r1.utils.images import open_picture
-
-PromptKind = Literal["reasoning", "direct"]
 
 
 def prompt_text(row: Row, task: Task, kind: PromptKind = "reasoning") -> str:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
-from open_r1.data.prompts import PromptKind, conversations, messages
+from open_r1.data.prompts import conversations, messages
 from open_r1.external.gather import Gatherer
 from open_r1.external.provider import Provider, Request
+from open_r1.recipe.settings import PromptKind
 from open_r1.schema import Failure, Reply, Row, UserError
 from open_r1.tasks import Task
 

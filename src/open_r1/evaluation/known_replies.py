@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 
-from open_r1.data.prompts import PromptKind, prompt_text
+from open_r1.data.prompts import prompt_text
 from open_r1.evaluation import policy_replies as evaluation
 from open_r1.evaluation.policy_replies import Sampling
 from open_r1.policy import decoding
 from open_r1.policy import prefill_sharing as generation_sharing
 from open_r1.policy.loading import ADAPTER
+from open_r1.recipe.settings import PromptKind
 from open_r1.schema import Row
 from open_r1.tasks import Task
 from open_r1.utils import images

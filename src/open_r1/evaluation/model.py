@@ -17,9 +17,8 @@ from rich.table import Table
 
 from open_r1.data.prepare import prepare_rows
 from open_r1.evaluation.backends import BackEnd, Question
-from open_r1.evaluation.options import claim, make_back_end, settings_of
+from open_r1.evaluation.options import Evaluation, claim, make_back_end, read_evaluation
 from open_r1.evaluation.pass_at_k import pass_at_k, powers_of_two, standard_error
-from open_r1.recipe.settings import Settings
 from open_r1.schema import Row, Score
 from open_r1.tasks import Task, get_task
 from open_r1.utils.entry import command_parser
@@ -81,30 +80,31 @@ def summarise(lines: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
     }
 
 
-def evaluate(settings: Mapping[str, Any], split: str, folder: Path) -> dict[str, Any]:
+def evaluate(evaluation: Evaluation, split: str, folder: Path) -> dict[str, Any]:
     """Ask, grade and summarise; writes and returns what scores.json holds."""
-    task = get_task(settings["task"])
+    recipe, k = evaluation.recipe, evaluation.k
+    task = get_task(recipe.task)
     names = [name for name in task.test_files if split == "all" or name.startswith(split)]
-    claim(folder, settings)
-    data = Settings(**{field.name: settings[field.name] for field in fields(Settings)})
-    sets = {name: rows[: settings["rows"]] for name, rows in prepare_rows(task, data, names).items()}
-    k = settings["k"]
+    claim(folder, evaluation)
+    sets = {name: rows[: evaluation.rows] for name, rows in prepare_rows(task, recipe, names).items()}
     done = sum(len(read_lines(folder / f"{name}.jsonl")) for name in names)
     wanted = k * sum(map(len, sets.values()))
-    back_end = make_back_end(settings, task, done) if done < wanted else lambda *_: iter(())
+    back_end = make_back_end(evaluation, task, done) if done < wanted else lambda *_: iter(())
     began = time.monotonic()
     lines = {
-        name: ask_set(name, rows, k, task, settings["eval_setting"], back_end, folder) for name, rows in sets.items()
+        name: ask_set(name, rows, k, task, recipe.evaluation_grader, back_end, folder) for name, rows in sets.items()
     }
     seconds = time.monotonic() - began
     cameras = [line for name in lines if name.startswith("ood_") for line in lines[name]]
     if cameras:  # as in summary.json, every row weighs the same
         lines["ood"] = cameras
     scores = {
-        **{key: settings[key] for key in ("task", "model", "model_path", "backend", "prompt_kind", "k", "temperature")},
+        **{"task": recipe.task, "model": recipe.model, "model_path": evaluation.model_path},
+        **{"backend": evaluation.backend, "prompt_kind": recipe.prompt_kind, "k": k},
+        "temperature": evaluation.temperature,
         **{"commit": git_commit(), "hardware": hardware(), "seconds": round(seconds, 1)},
         "replies_per_s": round((wanted - done) / seconds, 1) if done < wanted else None,
-        "sets": {name: summarise(part, settings["seed"]) for name, part in lines.items()},
+        "sets": {name: summarise(part, recipe.seed) for name, part in lines.items()},
     }
     write_json(folder / "scores.json", scores)
     return scores
@@ -147,7 +147,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--external", default="", help="for api: which of its models, by name")
     parser.add_argument("--temperature", type=float, help="default: the evaluation's for k = 1, else the training's")
     args, words = parser.parse_known_args(list(argv))
-    settings = settings_of(args, words)
+    evaluation = read_evaluation(args, words)
     label = args.external or Path(args.model_path).name or args.model
-    folder = args.output or ROOT / "evals" / f"{args.task}-{label}-{settings['prompt_kind']}-k{args.k}"
-    print_scores(evaluate(settings, args.split, folder), folder)
+    folder = args.output or ROOT / "evals" / f"{args.task}-{label}-{evaluation.recipe.prompt_kind}-k{args.k}"
+    print_scores(evaluate(evaluation, args.split, folder), folder)

@@ -10,11 +10,13 @@ import torch
 from tqdm import tqdm
 from transformers import GenerationConfig, set_seed
 
-from open_r1.data.prompts import PromptKind, conversations
+from open_r1.data.prompts import conversations
 from open_r1.evaluation.results import SetResult
 from open_r1.policy.decoding import grouped_decoding
 from open_r1.policy.prefill_sharing import prefill_shared
 from open_r1.policy.vision_sharing import preprocess_once
+from open_r1.recipe.rules import Recipe
+from open_r1.recipe.settings import PromptKind
 from open_r1.schema import Row, Score
 from open_r1.tasks import Task
 from open_r1.utils.files import append_jsonl
@@ -30,6 +32,18 @@ class Sampling:
     max_completion_length: int = 768
     batch_size: int = 64
     seed: int = 0
+
+
+def sampling_of(recipe: Recipe) -> Sampling:
+    """How the recipe asks the policy in evaluation."""
+    return Sampling(
+        temperature=recipe.eval_temperature,
+        top_p=recipe.eval_top_p,
+        top_k=recipe.eval_top_k,
+        max_completion_length=recipe.eval_max_completion_length,
+        batch_size=recipe.eval_rows_at_once,
+        seed=recipe.seed,
+    )
 
 
 @torch.inference_mode()

@@ -5,18 +5,17 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from open_r1.configs import EKIPLConfig
-from open_r1.data.prompts import PromptKind
 from open_r1.evaluation import known_replies as kept_replies
-from open_r1.evaluation.policy_replies import Sampling, evaluate_set, generate_replies
+from open_r1.evaluation.policy_replies import evaluate_set, generate_replies, sampling_of
 from open_r1.evaluation.results import SetResult, pool
 from open_r1.policy.loading import load_policy
+from open_r1.recipe.rules import Recipe
 from open_r1.schema import Row, Score
 from open_r1.tasks import Task
 from open_r1.utils.files import write_json
@@ -32,55 +31,43 @@ def grader(task: Task, setting: str) -> Callable[[str, str], Score]:
     return lambda reply, answer: task.grade(reply, answer, setting)
 
 
-def sampling_of(config: EKIPLConfig) -> Sampling:
-    """How the recipe asks the policy in evaluation."""
-    return Sampling(
-        temperature=config.eval_temperature,
-        top_p=config.eval_top_p,
-        top_k=config.eval_top_k,
-        max_completion_length=config.eval_max_completion_length,
-        batch_size=config.eval_batch_size,
-        seed=config.seed,
-    )
-
-
 def evaluate_path(
-    config: EKIPLConfig, task: Task, tests: dict[str, list[Row]], path: str, when: str, again: bool = False
+    recipe: Recipe, task: Task, tests: dict[str, list[Row]], path: str, when: str, again: bool = False
 ) -> dict[str, SetResult]:
     """Evaluate the policy at `path`; it is out of memory again when its stage begins.
 
     With `again` it is likely to be asked the same by another run: its replies are kept, and taken from where they are.
     """
-    device = "cpu" if config.use_cpu else PartialState().device
-    digest = kept_replies.policy_digest(path, str(device), config.max_pixels) if again else None
+    device = "cpu" if recipe.use_cpu else PartialState().device
+    digest = kept_replies.policy_digest(path, str(device), recipe.max_pixels) if again else None
 
     @functools.cache
     def policy() -> tuple[Any, Any]:
-        model, processor = load_policy(path, config.max_pixels)
+        model, processor = load_policy(path, recipe.max_pixels)
         return model.to(device), processor
 
-    ask = _asking(config, task, policy)
-    return _evaluate(config, task, tests, _asking_once(config, task, digest, ask) if digest else ask, when)
+    ask = _asking(recipe, task, policy)
+    return _evaluate(recipe, task, tests, _asking_once(recipe, task, digest, ask) if digest else ask, when)
 
 
 def evaluate_policy(
-    config: EKIPLConfig, task: Task, tests: dict[str, list[Row]], model: Any, when: str, processor: Any
+    recipe: Recipe, task: Task, tests: dict[str, list[Row]], model: Any, when: str, processor: Any
 ) -> dict[str, SetResult]:
     """Evaluate the policy as it stands in memory."""
-    return _evaluate(config, task, tests, _asking(config, task, lambda: (model, processor)), when)
+    return _evaluate(recipe, task, tests, _asking(recipe, task, lambda: (model, processor)), when)
 
 
-def _asking(config: EKIPLConfig, task: Task, policy: Callable[[], tuple[Any, Any]]) -> Ask:
+def _asking(recipe: Recipe, task: Task, policy: Callable[[], tuple[Any, Any]]) -> Ask:
     """Ask the policy, which is loaded when it is needed."""
-    kind = cast(PromptKind, config.prompt_kind)
-    return lambda rows, label: generate_replies(*policy(), rows, task, sampling_of(config), kind, label)
+    sampling, kind = sampling_of(recipe), recipe.prompt_kind
+    return lambda rows, label: generate_replies(*policy(), rows, task, sampling, kind, label)
 
 
-def _asking_once(config: EKIPLConfig, task: Task, digest: str, ask: Ask) -> Ask:
+def _asking_once(recipe: Recipe, task: Task, digest: str, ask: Ask) -> Ask:
     """Take the replies of the policy with this digest from where they are kept; ask and keep what is not there."""
 
     def take(rows: list[Row], label: str) -> Iterable[tuple[Row, str]]:
-        place = kept_replies.place(digest, rows, task, cast(PromptKind, config.prompt_kind), sampling_of(config))
+        place = kept_replies.place(digest, rows, task, recipe.prompt_kind, sampling_of(recipe))
         known = kept_replies.read(place, rows)
         if known is None:
             return kept_replies.keep(place, ask(rows, label))
@@ -90,16 +77,14 @@ def _asking_once(config: EKIPLConfig, task: Task, digest: str, ask: Ask) -> Ask:
     return take
 
 
-def _evaluate(
-    config: EKIPLConfig, task: Task, tests: dict[str, list[Row]], ask: Ask, when: str
-) -> dict[str, SetResult]:
+def _evaluate(recipe: Recipe, task: Task, tests: dict[str, list[Row]], ask: Ask, when: str) -> dict[str, SetResult]:
     """Ask, write and grade every test set, each process its share of the rows."""
     state = PartialState()
-    grade, results = grader(task, config.eval_setting), {}
+    grade, results = grader(task, recipe.evaluation_grader), {}
     for name, rows in tests.items():
         share = rows[state.process_index :: state.num_processes]
         rank = f"-{state.process_index}" if state.num_processes > 1 else ""
-        output = Path(str(config.output_dir)) / "replies" / f"{when}-{name}{rank}.jsonl"
+        output = Path(str(recipe.output_dir)) / "replies" / f"{when}-{name}{rank}.jsonl"
         # A process may have no row where there are fewer rows than processes.
         part = [evaluate_set(ask(share, f"evaluate {output.stem}"), grade, output)] if share else []
         results[name] = pool(gather_object(part))

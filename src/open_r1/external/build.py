@@ -1,7 +1,7 @@
 """External models from a recipe: the one place where an entry of `external_models` becomes a provider."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 from open_r1.external.hosted.hosted_provider import LiteLLMProvider
@@ -42,5 +42,5 @@ def build_providers(
 def _build(model: ExternalModelConfig, seed: int, max_pixels: int) -> Provider:
     if model.provider == "litellm":
         return LiteLLMProvider(model, max_pixels)
-    values: dict[str, Any] = asdict(model) | {"seed": seed}
+    values: dict[str, Any] = model.model_dump() | {"seed": seed}
     return ScriptedProvider(**{field.name: values[field.name] for field in fields(ScriptedProvider)})

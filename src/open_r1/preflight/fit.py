@@ -1,19 +1,15 @@
 """Whether a recipe fits into a number of GPUs of a size, and what to set where it does not.
 
-Joins a merged recipe to the arithmetic of `memory.py`; `make plan`, the dry run and the launcher's refusal ask here.
+Joins a recipe to the arithmetic of `memory.py`; `make plan`, the dry run and the launcher's refusal ask here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from open_r1.preflight.memory import AUTOCAST, DEEPSPEED, FLOAT32, GIB, SHARDINGS, Load, Need, Setup, training_memory
 from open_r1.preflight.shape import PATCH, SHAPES, Shape, read_shape
-from open_r1.recipe.merge import untrained
-from open_r1.recipe.rules import check_recipe, with_defaults
-from open_r1.recipe.settings import Settings
-from open_r1.recipe.step import cut_step
+from open_r1.recipe.rules import Recipe
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
 
@@ -23,120 +19,113 @@ CHARACTERS_PER_TOKEN = 3  # of a prompt's text: fewer than English has, so that 
 QUESTION_TOKENS = 256  # of the system turn, the question and the chat format, above the truth as well
 
 
-def shape_of(recipe: Mapping[str, Any]) -> Shape:
+def shape_of(recipe: Recipe) -> Shape:
     """The policy's shape: its config.json where the weights are here, else the built-in one of its model."""
-    base = untrained(recipe)
+    base = recipe.untrained
     if (Path(base) / "config.json").is_file():
         return read_shape(Path(base))
-    if recipe["model"] not in SHAPES:
-        raise UserError(f"no config.json in {base}, and MODEL={recipe['model']} has no built-in shape; make base")
-    return SHAPES[recipe["model"]]
+    if recipe.model not in SHAPES:
+        raise UserError(f"no config.json in {base}, and MODEL={recipe.model} has no built-in shape; make base")
+    return SHAPES[recipe.model]
 
 
-def load_of(recipe: Mapping[str, Any], processes: int) -> Load:
+def load_of(recipe: Recipe, processes: int) -> Load:
     """What one process works on: whole pictures of max_pixels, replies of full length."""
-    task, step = get_task(recipe["task"]), cut_step(recipe, processes)
-    generation = recipe["generation_batch_size"]
-    passes = recipe["steps_per_generation"] or step.micro_batches
-    synthetic = recipe["data_size"] == "tiny" and not recipe["data_path"]
+    task, step = get_task(recipe.task), recipe.step(processes)
+    synthetic = recipe.data_size == "tiny" and not recipe.data_path
     return Load(
         rows=step.rows,
-        generated=generation // processes if generation else step.rows * passes,
+        generated=recipe.prompts_per_generation(processes) * recipe.num_generations,
         pictures=task.images_per_row,
-        patches=min(recipe["max_pixels"], TINY_PIXELS if synthetic else recipe["max_pixels"]) // PATCH**2,
+        patches=(min(recipe.max_pixels, TINY_PIXELS) if synthetic else recipe.max_pixels) // PATCH**2,
         text_tokens=len(task.instruction) // CHARACTERS_PER_TOKEN + QUESTION_TOKENS,
-        completion_tokens=recipe.get("max_completion_length") or 256,  # TRL's default
+        completion_tokens=recipe.max_completion_length,
     )
 
 
-def accelerate_config(recipe: Mapping[str, Any], processes: int) -> str | None:
+def accelerate_config(recipe: Recipe, processes: int) -> str | None:
     """Name the file of recipes/accelerate_configs that the recipe is launched with; None for plain Python.
 
     One process needs none, unless DeepSpeed is to keep the optimizer in the host's memory.
     """
-    if recipe.get("use_cpu"):
+    if recipe.use_cpu:
         return "ddp" if processes > 1 else None
-    name = recipe.get("accelerate_config", Settings.accelerate_config)
+    name = recipe.accelerate_config
     return name if processes > 1 or SHARDINGS[name].offload else None
 
 
-def setup_of(recipe: Mapping[str, Any], processes: int, gib: float) -> Setup:
+def setup_of(recipe: Recipe, processes: int, gib: float) -> Setup:
     """How `launch.py` would start the recipe: one process is plain Python, several are accelerate's configuration."""
-    on_gpu = not recipe.get("use_cpu")
     sharding = accelerate_config(recipe, processes) or "ddp"
     half = DEEPSPEED if sharding.startswith("zero") else AUTOCAST
-    vllm = recipe.get("use_vllm", False)
-    colocated = vllm and recipe.get("vllm_mode", "colocate") == "colocate"  # TRL's defaults
+    colocated = recipe.use_vllm and recipe.vllm_mode == "colocate"
     return Setup(
-        precision=half if recipe.get("bf16") else FLOAT32,
+        precision=half if recipe.half_precision else FLOAT32,
         sharding=sharding,
         processes=processes,
-        reference=recipe.get("beta", 0.0) != 0,
-        checkpointing=recipe.get("gradient_checkpointing", True),
-        fused_optimizer=recipe.get("optim", "adamw_torch_fused") == "adamw_torch_fused",
-        generates=not vllm,
-        in_turn=0 < (recipe["steps_per_generation"] or 0) < cut_step(recipe, processes).micro_batches,
-        vllm=colocated * recipe.get("vllm_gpu_memory_utilization", 0.3) * gib * GIB,
-        on_gpu=on_gpu,
+        reference=recipe.beta != 0,
+        checkpointing=recipe.gradient_checkpointing,
+        fused_optimizer=recipe.optim == "adamw_torch_fused",
+        generates=not recipe.use_vllm,
+        in_turn=0 < (recipe.steps_per_generation or 0) < recipe.step(processes).micro_batches,
+        vllm=recipe.vllm_gpu_memory_utilization * gib * GIB if colocated else 0,
+        on_gpu=not recipe.use_cpu,
     )
 
 
-def need_of(recipe: Mapping[str, Any], processes: int, gib: float) -> Need:
-    """Bytes that each of `processes` GPUs of `gib` GiB needs to train the merged recipe."""
-    full = with_defaults(recipe)
-    return training_memory(shape_of(full), load_of(full, processes), setup_of(full, processes, gib))
+def need_of(recipe: Recipe, processes: int, gib: float) -> Need:
+    """Bytes that each of `processes` GPUs of `gib` GiB needs to train the recipe."""
+    return training_memory(shape_of(recipe), load_of(recipe, processes), setup_of(recipe, processes, gib))
 
 
-def fits(recipe: Mapping[str, Any], processes: int, gib: float) -> bool:
+def fits(recipe: Recipe, processes: int, gib: float) -> bool:
     """Whether the highest moment of training stays below the memory there is."""
     return need_of(recipe, processes, gib).total <= gib * GIB
 
 
-def remedies(recipe: Mapping[str, Any], processes: int) -> Iterator[dict[str, Any]]:
+def remedies(recipe: Recipe, processes: int) -> Iterator[dict[str, int | str]]:
     """Settings that need less memory and compute the same update, fewest and cheapest changes first."""
-    full = with_defaults(recipe)
-    step, group = cut_step(full, processes), full["num_generations"]
+    step, given = recipe.step(processes), recipe.accelerate_config
     rows = [rows for rows in (32, 16, 8, 4, 2, 1) if rows < step.rows and step.rows % rows == 0]
-    shardings = ["zero3", "zero3_offload"] if full["accelerate_config"] in ("zero2", "zero3") else []
-    options = product([None, *shardings[processes == 1 :]], [None, *rows], [False, True])
-    for sharding, at_once, in_turn in sorted(options, key=lambda option: (option[0] or "", sum(map(bool, option)))):
-        changed: dict[str, Any] = {}
+    shardings = ["zero3", "zero3_offload"] if given in ("zero2", "zero3") else []
+    if processes == 1:  # sharing the weights helps nobody there
+        shardings = shardings[1:]
+    options = product(["", *shardings], [0, *rows], [False, True])
+    for sharding, at_once, in_turn in sorted(options, key=lambda option: (option[0], sum(map(bool, option)))):
+        changed: dict[str, int | str] = {}
         if in_turn:  # sample one prompt's group after another, not all of a step at once
-            changed["steps_per_generation"] = max(1, group // (at_once or step.rows))
+            changed["steps_per_generation"] = max(1, recipe.num_generations // (at_once or step.rows))
         if at_once:
             changed["per_device_train_batch_size"] = at_once
-        if sharding and sharding != full["accelerate_config"]:
+        if sharding and sharding != given:
             changed["accelerate_config"] = sharding
         if changed:
             yield changed
 
 
-def remedy(recipe: Mapping[str, Any], processes: int, gib: float) -> dict[str, Any] | None:
+def remedy(recipe: Recipe, processes: int, gib: float) -> dict[str, int | str] | None:
     """The first settings with which the recipe fits and keeps every rule; None where none of them is enough."""
     for changed in remedies(recipe, processes):
-        other = {**recipe, **changed}
         try:
-            check_recipe(other, processes)
+            if fits(recipe.changed(**changed), processes, gib):
+                return changed
         except UserError:  # e.g. rows that do not make whole groups
             continue
-        if fits(other, processes, gib):
-            return changed
     return None
 
 
-def fewest_gpus(recipe: Mapping[str, Any], gib: float) -> int | None:
+def fewest_gpus(recipe: Recipe, gib: float) -> int | None:
     """The smallest number of such GPUs on which the recipe fits, as it is or with a remedy."""
     for processes in SIZES:
         try:
-            check_recipe(recipe, processes)
+            if fits(recipe, processes, gib) or remedy(recipe, processes, gib):
+                return processes
         except UserError:  # its step cannot be shared by so many
             continue
-        if fits(recipe, processes, gib) or remedy(recipe, processes, gib):
-            return processes
     return None
 
 
-def refusal(recipe: Mapping[str, Any], gpus: int, gib: float) -> str:
+def refusal(recipe: Recipe, gpus: int, gib: float) -> str:
     """Why the recipe cannot run there, and what to change."""
     need = need_of(recipe, gpus, gib).total / GIB
     changed = remedy(recipe, gpus, gib)
@@ -146,4 +135,4 @@ def refusal(recipe: Mapping[str, Any], gpus: int, gib: float) -> str:
         todo = f"no setting that keeps the update is enough; take GPUS={more}"
     else:
         todo = "no setting and no number of such GPUs is enough; take GPUs with more memory"
-    return f"MODEL={recipe['model']} needs {need:.0f} GiB on each of {gpus} GPUs, they have {gib:g}; {todo}"
+    return f"MODEL={recipe.model} needs {need:.0f} GiB on each of {gpus} GPUs, they have {gib:g}; {todo}"

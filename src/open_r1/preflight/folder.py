@@ -7,14 +7,13 @@ path of its own.
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from open_r1.recipe.merge import RECIPES, read_yaml
-from open_r1.recipe.rules import with_defaults
-from open_r1.recipe.settings import ExternalModelConfig
+from open_r1.recipe.merge import read_yaml
+from open_r1.recipe.rules import Recipe
+from open_r1.recipe.settings import RECIPES
 from open_r1.schema import UserError
 from open_r1.utils.processes import hold
 
@@ -41,10 +40,10 @@ FREE = frozenset(
 )
 
 
-def name_folder(recipe: Mapping[str, Any]) -> Path:
+def name_folder(recipe: Recipe) -> Path:
     """Name a new run's folder, e.g. runs/20261122-154200-trance-tiny-ekipl-s0."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = f"{stamp}-{recipe['task']}-{recipe['model']}-{recipe['method']}-s{recipe['seed']}"
+    name = f"{stamp}-{recipe.task}-{recipe.model}-{recipe.method}-s{recipe.seed}"
     return near(RECIPES.parent / "runs" / name)
 
 
@@ -69,7 +68,7 @@ def make_folder(folder: Path, chosen: bool) -> Path:
     raise AssertionError("count() ends nowhere")
 
 
-def check_continues(folder: Path, recipe: Mapping[str, Any]) -> str | None:
+def check_continues(folder: Path, recipe: Recipe) -> str | None:
     """Check that `folder` is free, or holds an unfinished run of this recipe that nobody else goes on with.
 
     Returns:
@@ -89,7 +88,7 @@ def check_continues(folder: Path, recipe: Mapping[str, Any]) -> str | None:
     with hold(folder / LOCK):  # the training process will hold it; asking here ends a second start at once
         pass
     changed = []
-    for name, begun, wanted in differences(_compared(read_yaml(config)), _compared(recipe)):
+    for name, begun, wanted in differences(_begun(config).with_defaults(), recipe.with_defaults()):
         if re.sub(r"\[\d+\]$", "", name).rpartition(".")[2] not in FREE:
             raise UserError(
                 f"output_dir {folder} holds an unfinished run with {name} {begun!r}, this one has {wanted!r}; a run"
@@ -120,8 +119,8 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _compared(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe with its defaults, so that a default that is written out is no difference."""
-    full = with_defaults(recipe)
-    models = [asdict(ExternalModelConfig(**model)) for model in full["external_models"]]
-    return full | {"external_models": models}
+def _begun(config: Path) -> Recipe:
+    try:
+        return Recipe.read(read_yaml(config))
+    except UserError as error:  # written by another version, or by hand
+        raise UserError(f"{config}: {error}") from error

@@ -113,23 +113,24 @@ def training_memory(shape: Shape, load: Load, setup: Setup) -> Need:
     def share(part: bool) -> float:
         return parameters / setup.processes if part else parameters
 
-    here = not shared.offload  # or in the memory of the host
+    optimized = 0 if shared.offload else share(shared.optimizer)  # parameters whose state is not in the host's memory
     stays = {
         "weights": p.weight * share(shared.weights),
-        "optimizer": (8 + p.master) * share(shared.optimizer) * here,  # Adam's two moments in float32
-        "reference": p.weight * share(shared.weights) * setup.reference,
+        "optimizer": (8 + p.master) * optimized,  # Adam's two moments in float32
+        "reference": p.weight * share(shared.weights) if setup.reference else 0,
         "vLLM": setup.vllm,
-        "reserve": RESERVE * setup.on_gpu,
+        "reserve": RESERVE if setup.on_gpu else 0,
     }
-    gathered = p.weight * parameters * shared.weights
-    gradients = p.weight * share(shared.optimizer) * here
+    gathered = p.weight * parameters if shared.weights else 0
+    gradients = p.weight * optimized
     unfused = setup.on_gpu and not setup.fused_optimizer  # torch's loop over all weights at once copies a moment
-    stepping = (4 * deepspeed + 4 * unfused) * share(shared.optimizer) * here  # DeepSpeed's gradients in float32
-    sampling = generation_peak(shape, load, p) + gathered + gradients * setup.in_turn
+    copies = (4 if deepspeed else 0) + (4 if unfused else 0)  # DeepSpeed's gradients in float32
+    sampling = generation_peak(shape, load, p) + gathered + (gradients if setup.in_turn else 0)
+    bucket = ZERO_BUCKET if deepspeed else 0
     peaks = {
-        "generation": sampling * setup.generates,
-        "update": gradients + ZERO_BUCKET * deepspeed + min(gathered, ZERO3_LIVE) + update_peak(shape, load, setup),
-        "optimizer step": gradients + stepping,
+        "generation": sampling if setup.generates else 0,
+        "update": gradients + bucket + min(gathered, ZERO3_LIVE) + update_peak(shape, load, setup),
+        "optimizer step": gradients + copies * optimized,
     }
     return Need(stays, peaks)
 

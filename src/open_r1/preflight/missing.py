@@ -3,10 +3,9 @@
 import importlib.util
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
-from typing import Any
 
 import httpx
 from huggingface_hub import HfApi, try_to_load_from_cache
@@ -18,7 +17,7 @@ from open_r1.external.store.database import Database
 from open_r1.external.store.replies import PromptVersion, Store
 from open_r1.preflight.fit import accelerate_config, need_of, refusal
 from open_r1.preflight.memory import GIB
-from open_r1.recipe.settings import ExternalModelConfig, Settings
+from open_r1.recipe.rules import Recipe
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
 from open_r1.utils.hub import default_folder
@@ -38,7 +37,7 @@ def gpus() -> list[float]:
     return memory if visible is None else memory[: len(visible.split(","))]
 
 
-def missing(recipe: Mapping[str, Any], processes: int, gpus_gib: list[float]) -> list[str]:
+def missing(recipe: Recipe, processes: int, gpus_gib: list[float]) -> list[str]:
     """List what has to be there before the run can start, one line each: what, and the remedy."""
     return [
         *_missing_gpu(recipe, processes, gpus_gib),
@@ -51,73 +50,72 @@ def missing(recipe: Mapping[str, Any], processes: int, gpus_gib: list[float]) ->
     ]
 
 
-def _missing_gpu(recipe: Mapping[str, Any], processes: int, gpus_gib: list[float]) -> Iterator[str]:
-    if recipe.get("use_cpu"):
+def _missing_gpu(recipe: Recipe, processes: int, gpus_gib: list[float]) -> Iterator[str]:
+    if recipe.use_cpu:
         return
     gib = min(gpus_gib, default=0)
     need = need_of(recipe, processes, gib).total / GIB
     if not gpus_gib:
-        yield f"GPU: none is visible; MODEL={recipe['model']} needs {need:.0f} GiB on each of {processes}; or use tiny"
+        yield f"GPU: none is visible; MODEL={recipe.model} needs {need:.0f} GiB on each of {processes}; or use tiny"
     elif need > gib:
         yield f"GPU memory: {refusal(recipe, processes, gib)}; `make plan` shows the parts"
 
 
-def _missing_packages(recipe: Mapping[str, Any], processes: int) -> Iterator[str]:
+def _missing_packages(recipe: Recipe, processes: int) -> Iterator[str]:
     wanted = {
         "deepspeed": (accelerate_config(recipe, processes) or "").startswith("zero"),
-        "vllm": recipe.get("use_vllm"),
-        "flash_attn": (recipe.get("model_init_kwargs") or {}).get("attn_implementation") == "flash_attention_2",
+        "vllm": recipe.use_vllm,
+        "flash_attn": recipe.attention == "flash_attention_2",
     }
     for name, needed in wanted.items():
         if needed and importlib.util.find_spec(name) is None:
             yield f"package {name}: not installed; run `make install-gpu`"
 
 
-def _missing_weights(recipe: Mapping[str, Any]) -> Iterator[str]:
-    path = recipe.get("model_path") or recipe.get("base_path")
+def _missing_weights(recipe: Recipe) -> Iterator[str]:
+    path = recipe.model_path or recipe.base_path
     if not path:
-        if recipe["model"] != "tiny":
-            yield f"weights: model_path is empty; give MODEL_PATH=folder or hub id for MODEL={recipe['model']}"
+        if recipe.model != "tiny":
+            yield f"weights: model_path is empty; give MODEL_PATH=folder or hub id for MODEL={recipe.model}"
         return
     if Path(path).exists():
         if not (Path(path) / "config.json").is_file():
             yield f"weights: {path} holds no config.json; give the folder that save_pretrained wrote"
-    elif recipe["model"] == "tiny":
+    elif recipe.model == "tiny":
         yield f"weights: no folder {path}, and MODEL=tiny downloads nothing; leave it out for the built-in base"
     elif not _cached(path) and (problem := _unreachable(path, "model")):
         yield f"weights: {path} is no folder, not in the hub cache, and {problem}; give MODEL_PATH=folder"
 
 
-def _missing_data(recipe: Mapping[str, Any]) -> Iterator[str]:
-    path = recipe.get("data_path")
+def _missing_data(recipe: Recipe) -> Iterator[str]:
+    path = recipe.data_path
     if not path or Path(path).exists() or default_folder(path).exists():
         return
-    if recipe["model"] == "tiny":
+    if recipe.model == "tiny":
         yield f"data: no folder or JSON file {path}, and MODEL=tiny downloads nothing; leave it out for synthetic data"
     elif problem := _unreachable(path, "dataset"):
         yield f"data: {path} is neither here nor in data/, and {problem}; run `make download` or give DATA_PATH=folder"
 
 
-def _missing_key(recipe: Mapping[str, Any]) -> Iterator[str]:
-    wanted = recipe.get("report_to") or []
-    if "wandb" not in ([wanted] if isinstance(wanted, str) else wanted):
+def _missing_key(recipe: Recipe) -> Iterator[str]:
+    if "wandb" not in recipe.trackers:
         return
     offline = os.environ.get("WANDB_MODE") in ("offline", "disabled")
     if not (offline or os.environ.get("WANDB_API_KEY") or (Path.home() / ".netrc").is_file()):
         yield "key: report_to names wandb but WANDB_API_KEY is not set; set it, or WANDB_MODE=offline"
 
 
-def _missing_models(recipe: Mapping[str, Any]) -> list[str]:
-    if recipe.get("store_read_only"):  # nobody is asked
+def _missing_models(recipe: Recipe) -> list[str]:
+    if recipe.store_read_only:  # nobody is asked
         return []
-    return lacking([ExternalModelConfig(**model) for model in recipe.get("external_models") or []])
+    return lacking(recipe.external_models)
 
 
-def _unusable_store(recipe: Mapping[str, Any]) -> Iterator[str]:
-    path = recipe.get("store_path")
-    if not path or not recipe.get("external_models") or not (Path(path).exists() or recipe.get("store_read_only")):
+def _unusable_store(recipe: Recipe) -> Iterator[str]:
+    path = recipe.store_path
+    if not path or not recipe.external_models or not (Path(path).exists() or recipe.store_read_only):
         return
-    task, kind = get_task(recipe["task"]), recipe.get("prompt_kind", Settings.prompt_kind)
+    task, kind = get_task(recipe.task), recipe.prompt_kind
     try:
         database = Database(path, read_only=True)
         try:

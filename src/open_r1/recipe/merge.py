@@ -1,19 +1,13 @@
-"""Recipes: merge task, method and command line into one plain mapping, and know which keys and types are valid.
+"""Recipes: merge task, teachers, method and command line into one plain mapping.
 
 Later wins: recipes/tasks/<task>/<model>.yaml, recipes/teachers/<name>.yaml where one is named,
 recipes/methods/<method>.yaml, the command line. The first two list external models under `teachers`, the
 first also the rows of a first stage, `cold_start_rows`; a method takes them up by interpolation
 (`external_models: ${teachers}`) or not.
-
-TRL's keys are read from its source with `ast`: that takes .1 s where importing it takes ten. `tests/test_configs.py`
-holds that both ways give the same names.
 """
 
-import ast
-import importlib.util
 import re
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,78 +15,14 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from open_r1.recipe.settings import MODELS
+from open_r1.recipe.rules import check_keys
+from open_r1.recipe.settings import MODELS, RECIPES, recipe_names
 from open_r1.schema import UserError
 from open_r1.utils.names import unknown_name
-from open_r1.utils.provenance import ROOT
 
-RECIPES = ROOT / "recipes"
 TEACHERS = "teachers"
 FOR_METHODS = (TEACHERS, "cold_start_rows")  # read by recipes/methods/*.yaml; no keys of the merged recipe
 CHOICES = ("task", "model", "method", TEACHERS)  # they name the files to merge: an override would come too late
-
-
-def recipe_names(folder: str) -> list[str]:
-    """List the recipes in a folder below recipes/; of "methods" these are ["ans_sft", "cot_sft", ...]."""
-    return sorted(path.stem for path in (RECIPES / folder).glob("*.yaml"))
-
-
-@cache
-def field_types() -> dict[str, frozenset[str]]:
-    """Map every valid key to the names of its types, e.g. "beta" -> {"float"}, "top_k" -> {"int"}."""
-    return _trl_types("GRPOConfig") | class_types(Path(__file__).with_name("settings.py"), "Settings")
-
-
-@cache
-def sft_types() -> dict[str, frozenset[str]]:
-    """The same of the setting `sft`: SFTConfig's keys."""
-    return _trl_types("SFTConfig")
-
-
-@cache
-def lora_types() -> dict[str, frozenset[str]]:
-    """The same of the setting `lora`: LoraConfig's keys."""
-    return class_types(_package_folder("peft") / "tuners" / "lora" / "config.py", "LoraConfig")
-
-
-def _trl_types(name: str) -> dict[str, frozenset[str]]:
-    """The fields of one of TRL's configurations: "GRPOConfig" is in trl/trainer/grpo_config.py."""
-    transformers, trl = (_package_folder(package) for package in ("transformers", "trl"))
-    sources = {  # in the order of inheritance: a later class overrides an earlier one's field
-        "TrainingArguments": transformers / "training_args.py",
-        "_BaseConfig": trl / "trainer" / "base_config.py",
-        name: trl / "trainer" / f"{name.removesuffix('Config').lower()}_config.py",
-    }
-    return {key: types for owner, path in sources.items() for key, types in class_types(path, owner).items()}
-
-
-def class_types(path: Path, class_name: str) -> dict[str, frozenset[str]]:
-    """Read the annotated fields of one class from its source: field name -> names of the types in its union."""
-    body = next(
-        node.body
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and node.name == class_name
-    )
-    return {
-        line.target.id: frozenset(_union_members(line.annotation))
-        for line in body
-        if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
-    }
-
-
-def _union_members(node: ast.expr) -> list[str]:
-    if isinstance(node, ast.BinOp):  # A | B
-        return [*_union_members(node.left), *_union_members(node.right)]
-    if isinstance(node, ast.Subscript):  # list[...]: the container is all that is checked
-        return _union_members(node.value)
-    return [ast.unparse(node)]
-
-
-def _package_folder(name: str) -> Path:
-    spec = importlib.util.find_spec(name)  # finds a top-level package without running it
-    if spec is None or spec.origin is None:
-        raise UserError(f"the package '{name}' is not installed in this Python; run `make install` and use .venv")
-    return Path(spec.origin).parent
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -149,11 +79,6 @@ def merge_recipe(
     return {"task": task, "model": model, "method": method, **apply_overrides(merged, overrides)}
 
 
-def untrained(recipe: Mapping[str, Any]) -> str:
-    """The policy that a recipe's training begins with: a folder, or a hub id."""
-    return recipe.get("model_path") or recipe.get("base_path") or str(ROOT / "bases" / recipe["task"])
-
-
 def apply_overrides(recipe: dict[Any, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Set "key=value" overrides, nested keys too ("external_models[0].accuracy=.9"), typed by YAML."""
     config = OmegaConf.create(recipe)
@@ -193,13 +118,6 @@ def parse_overrides(words: Sequence[str]) -> list[str]:
             value = rest.pop(0) if rest and not rest[0].startswith("--") else "true"
         overrides.append(f"{key.replace('-', '_')}={value}")
     return overrides
-
-
-def check_keys(keys: Sequence[str], where: str) -> None:
-    """Raise UserError with the nearest valid key for the first key that nothing reads."""
-    for key in keys:
-        if key not in field_types():
-            raise unknown_name("key", key, field_types(), where)
 
 
 def _one_line(error: Exception) -> str:

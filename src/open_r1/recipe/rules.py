@@ -1,188 +1,195 @@
-"""Every rule a recipe must keep, checked before anything heavy is imported: value, rule, remedy, in one line.
+"""The recipe: our settings and TRL's as one typed object, with the rules between the two.
 
-`check_recipe` is called by `launch.py` on the merged mapping and by `EKIPLConfig` on its own fields, so a recipe that
-was edited by hand meets the same rules.
+Checked before anything heavy is imported, by `launch.py` on the merged mapping and by `EKIPLConfig` on what it reads
+back, so that a recipe that was edited by hand meets the same rules.
 """
 
-import math
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
-from open_r1.method.advantages import BASELINES
-from open_r1.method.selection import SELECTIONS
-from open_r1.recipe import merge as recipes
-from open_r1.recipe.rules_external import check_provider
-from open_r1.recipe.rules_method import check_group, check_weights, external_samples
-from open_r1.recipe.rules_resuming import check_resuming
-from open_r1.recipe.rules_stages import check_stages, check_type
-from open_r1.recipe.settings import (
-    DATA_SIZES,
-    EXTERNAL_WEIGHTS,
-    GRACE_S,
-    MODELS,
-    PROMPT_KINDS,
-    PROVIDERS,
-    WEIGHT_LEVELS,
-    WEIGHT_PROPOSALS,
-    ExternalModelConfig,
-    Settings,
-)
-from open_r1.recipe.step import TRL_DEFAULTS, check_batch
-from open_r1.schema import POLICY, UserError
-from open_r1.tasks import get_task
+from pydantic import PrivateAttr, model_validator
+
+from open_r1.recipe.keys import check_type, grpo_keys
+from open_r1.recipe.settings import GRACE_S, ExternalModelConfig, Settings
+from open_r1.recipe.step import Step, check_batch, cut_step
+from open_r1.recipe.trl import TRLSettings, check_refused
+from open_r1.schema import UserError
 from open_r1.utils.names import unknown_name
 from open_r1.utils.secrets import check_secrets
 
-PASS_RATE = "policy_pass_rate_below"  # the one key of external_when
-SHARES = ("accuracy", "correlation", "format_rate", "fail_rate")
+SHARDED = ("zero3", "zero3_offload", "fsdp2")  # where no process has a whole reference to save
+RENAMED = {"eval_batch_size": "eval_rows_at_once"}  # transformers has a property of the old name
 
 
-def check_recipe(recipe: Mapping[str, Any], processes: int = 1) -> None:
-    """Raise UserError for the first rule that the recipe breaks.
+class Recipe(Settings, TRLSettings):
+    """Everything that a run reads its settings from. `num_generations` is G; without external models it is plain GRPO.
 
-    Args:
-        recipe: settings by key; a key that is absent has its default.
-        processes: how many processes will train (each must hold whole groups).
+    `Recipe.read(mapping)` makes one; TRL's keys that have no attribute here are in `given()`.
     """
-    check_secrets(recipe)
-    for key, value in recipe.items():
-        check_type(value, recipes.field_types()[key], key)
-    full = with_defaults(recipe)
-    check_names(full)
-    check_stages(full)
-    check_externals(full["external_models"])
-    check_asking(full)
-    check_counts(full)
-    check_group(full)
-    check_weights(full)
-    check_batch(full, processes)
-    check_resuming(full, processes)
+
+    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def read(cls, values: Mapping[str, object], where: str = "") -> Self:
+        """Check what was given; a key that is absent has its default.
+
+        Raises:
+            UserError: one line for the first rule that is broken.
+        """
+        check_secrets(values)
+        check_keys(values, where)
+        for key in values.keys() - cls.model_fields.keys():
+            check_type(values[key], grpo_keys()[key].types, key)
+        check_refused(values, grpo_keys())
+        recipe = super().read(values, where)
+        recipe._given = dict(values)
+        return recipe
+
+    def given(self) -> dict[str, Any]:
+        """What was given, as it was given: this is what a run's recipe.yaml holds."""
+        return dict(self._given)
+
+    def with_defaults(self) -> dict[str, Any]:
+        """Plain values of every key that was given or has an attribute here, with defaults but for the setting `sft`."""
+        handed_on = {"sft": self.sft.given(), "lora": self.lora.given() if self.lora else {}}
+        models = {"external_models": [model.model_dump() for model in self.external_models]}
+        return self.model_dump() | self._given | handed_on | models
+
+    def changed(self, **values: object) -> Self:
+        """The recipe with some settings changed; raises UserError where they break a rule."""
+        return type(self).read(self._given | values)
+
+    @classmethod
+    def own_keys(cls) -> frozenset[str]:
+        """The keys that are not TRL's."""
+        return frozenset(Settings.model_fields) - grpo_keys().keys()
+
+    def for_trl(self) -> dict[str, Any]:
+        """What was given of TRL's keys."""
+        return {key: value for key, value in self._given.items() if key not in self.own_keys()}
+
+    @property
+    def num_samples(self) -> int:
+        """N, the policy's candidates per prompt."""
+        return self.num_policy_samples or self.num_generations
+
+    @cached_property
+    def teachers(self) -> list[ExternalModelConfig]:
+        """The external models in the recipe's order, each with its N."""
+        default = self.num_external_samples or self.num_samples
+        return [model if model.n else model.model_copy(update={"n": default}) for model in self.external_models]
+
+    @property
+    def pool_size(self) -> int:
+        """K, the candidates per prompt when every external call succeeds."""
+        return self.num_samples + sum(model.n or 0 for model in self.teachers)
+
+    @property
+    def trackers(self) -> list[str]:
+        """Where metrics go beside the run's folder."""
+        named = [self.report_to] if isinstance(self.report_to, str) else self.report_to or []
+        return [name for name in named if name != "none"]
+
+    @property
+    def attention(self) -> str | None:
+        """The implementation of attention that is asked for; None: transformers' choice."""
+        wanted = self.model_init_kwargs
+        return wanted.get("attn_implementation") if isinstance(wanted, dict) else None
+
+    @property
+    def half_precision(self) -> bool:
+        """Whether products are computed in 16 bits; TRL takes bfloat16 where nothing is said."""
+        return self.fp16 or self.bf16 is not False
+
+    def step(self, processes: int) -> Step:
+        """How one optimizer step is cut; raises UserError where it cannot be."""
+        return cut_step(self, processes)
+
+    def prompts_of_a_step(self, processes: int) -> float:
+        """New prompts of one optimizer step, over all processes; a part of one where a batch is used several times."""
+        step = self.step(processes)
+        return step.rows * step.micro_batches * processes / self.num_generations / self.num_iterations
+
+    def check_processes(self, processes: int) -> None:
+        """Check what depends on how many processes train; raises UserError."""
+        self.prompts_per_generation(processes)
+        if self.sync_ref_model and processes > 1 and self.accelerate_config in SHARDED:
+            raise UserError(
+                f"sync_ref_model is true with accelerate_config {self.accelerate_config}; the moving reference is in"
+                " the checkpoints only where each process holds all of it; set accelerate_config: zero2 or ddp"
+            )
+
+    def prompts_per_generation(self, processes: int) -> int:
+        """Prompts that each process generates for at once; raises UserError where groups would not be whole."""
+        return check_batch(self, processes)
+
+    @model_validator(mode="after")
+    def _check_deadline(self) -> Self:
+        if self.external_deadline_s + GRACE_S >= self.ddp_timeout:
+            raise UserError(
+                f"external_deadline_s is {self.external_deadline_s}; with {GRACE_S:g} s of grace it must stay below"
+                f" ddp_timeout = {self.ddp_timeout}, or processes that wait would be given up; raise ddp_timeout"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_group(self) -> Self:
+        """N, K and G against one another."""
+        group, pool, cap = self.num_generations, self.pool_size, self.max_external
+        if group > pool:
+            raise UserError(
+                f"num_generations (G) is {group} but the pool holds K = {pool} candidates per prompt; G must be at most"
+                " K; lower num_generations or raise num_policy_samples"
+            )
+        if self.num_samples < group and not self.external_required:
+            raise UserError(
+                f"num_policy_samples (N) is {self.num_samples}, fewer than num_generations (G) = {group}: a failing"
+                " external model would leave a group short; raise num_policy_samples, or set external_required to stop"
+                " at a failure"
+            )
+        if cap is not None and not 0 <= cap <= group:
+            raise UserError(f"max_external is {cap}; a group holds 0 to num_generations = {group}; leave it out")
+        if cap is not None and self.num_samples + cap < group:
+            raise UserError(
+                f"max_external is {cap} and num_policy_samples (N) {self.num_samples}: together fewer than"
+                f" num_generations (G) = {group}; raise one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_baseline(self) -> Self:
+        """Advantages against another mean than the kept candidates' are ours, and know one way to scale."""
+        if self.advantage_baseline == "kept":
+            return self
+        for key, value, valid in (
+            ("scale_rewards", self.scale_rewards, ("group", "none")),
+            ("multi_objective_aggregation", self.multi_objective_aggregation, ("sum_then_normalize",)),
+            ("reward_weights", self.reward_weights, (None,)),
+        ):
+            if value not in valid:
+                rule = f"with advantage_baseline '{self.advantage_baseline}', which knows the plain sum of the rewards"
+                raise UserError(
+                    f"{key} is {value!r} {rule} per group only; leave {key} out, or set advantage_baseline to kept"
+                )
+        return self
 
 
-def with_defaults(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the recipe with our defaults, and those of TRL's that the rules read, for the keys it leaves out."""
-    return {**TRL_DEFAULTS, **vars(Settings()), **recipe}
+def check_recipe(values: Mapping[str, object], processes: int = 1) -> Recipe:
+    """Read a recipe for so many processes, each of which must hold whole groups.
+
+    Raises:
+        UserError: one line for the first rule that is broken.
+    """
+    recipe = Recipe.read(values)
+    recipe.check_processes(processes)
+    return recipe
 
 
-def check_names(recipe: Mapping[str, Any]) -> None:
-    """Check the settings whose value is one of a few names."""
-    task = get_task(recipe["task"])
-    graders = ("", *task.settings)
-    for key, valid in (
-        ("model", MODELS),
-        ("method", recipes.recipe_names("methods")),
-        ("accelerate_config", recipes.recipe_names("accelerate_configs")),
-        ("data_size", DATA_SIZES),
-        ("prompt_kind", PROMPT_KINDS),
-        ("selection", SELECTIONS),
-        ("advantage_baseline", BASELINES),
-        ("external_weight", EXTERNAL_WEIGHTS),
-        ("weight_level", WEIGHT_LEVELS),
-        ("weight_proposal", WEIGHT_PROPOSALS),
-        ("grader_setting", graders),
-        ("eval_setting", graders),
-    ):
-        if recipe[key] not in valid:
-            raise unknown_name(key, recipe[key], [name for name in valid if name])
-
-
-def check_externals(models: list[Any]) -> None:
-    """Check each entry of `external_models`: keys, types, ranges, and names that tell the sources apart."""
-    types, seen = _external_types(), set()
-    for index, model in enumerate(models):
-        where = f"external_models[{index}]"
-        if not isinstance(model, Mapping):
-            raise UserError(f"{where} is {model!r}; it must be a mapping with at least `name`; write `- name: ...`")
-        for key, value in model.items():
-            if key not in types:
-                raise unknown_name("key", str(key), types, where)
-            check_type(value, types[key], f"{where}.{key}")
-        _check_external(ExternalModelConfig(**model), where, seen)
-        check_provider(model, where)
-        seen.add(model["name"])
-
-
-@cache
-def _external_types() -> dict[str, frozenset[str]]:
-    return recipes.class_types(Path(__file__).with_name("settings.py"), "ExternalModelConfig")
-
-
-def _check_external(model: ExternalModelConfig, where: str, seen: set[str]) -> None:
-    if model.provider not in PROVIDERS:
-        raise unknown_name("provider", model.provider, PROVIDERS, where)
-    if not model.name or model.name == POLICY or model.name in seen:
-        reason = "is used twice" if model.name in seen else "names no external source"
-        raise UserError(f"{where}.name '{model.name}' {reason}; names are unique, not empty, not '{POLICY}'; rename it")
-    shares = {key: getattr(model, key) for key in SHARES}
-    shares |= {f"accuracy_by_kind.{kind}": share for kind, share in model.accuracy_by_kind.items()}
-    for key, share in shares.items():
-        if not isinstance(share, int | float) or not 0 <= share <= 1:
-            raise UserError(f"{where}.{key} is {share}; it is a share in [0, 1]; write 68 % as 0.68")
-    if model.correlation == 1:
-        raise UserError(f"{where}.correlation is 1; it lies in [0, 1); give at most 0.99")
-    if model.n is not None and model.n < 1:
-        raise UserError(f"{where}.n is {model.n}; it must be at least 1; leave the model out to ask it nothing")
-    if model.latency_s < 0 or model.timeout_s <= 0:
-        raise UserError(f"{where} has latency_s {model.latency_s}, timeout_s {model.timeout_s}; give seconds above 0")
-
-
-def check_asking(recipe: Mapping[str, Any]) -> None:
-    """Check when external models are asked, how far ahead, and for how much."""
-    when = recipe["external_when"]
-    share = when.get(PASS_RATE) if isinstance(when, Mapping) and list(when) == [PASS_RATE] else None
-    if when != "always" and (not isinstance(share, int | float) or not 0 < share <= 1):
-        rule = f"it is `always` or {{{PASS_RATE}: x}} with 0 < x <= 1"
-        raise UserError(f"external_when is {when!r}; {rule}; write e.g. {{{PASS_RATE}: 0.5}}")
-    if recipe["external_prefetch_steps"] < 0:
-        steps = recipe["external_prefetch_steps"]
-        raise UserError(f"external_prefetch_steps is {steps}; it must be 0 or more; 0 asks nothing ahead")
-    budget = recipe["external_budget_usd"]
-    if budget is not None and not 0 <= budget < math.inf:
-        raise UserError(f"external_budget_usd is {budget}; it must be 0 or more dollars; leave out for no cap")
-    if recipe["store_read_only"] and not recipe["store_path"]:
-        raise UserError("store_read_only is true without store_path; name the file whose replies are to be taken")
-
-
-def check_counts(recipe: Mapping[str, Any]) -> None:
-    """Check N, K and G against one another, and that amounts are amounts."""
-    group = recipe["num_generations"]
-    if group is None or group < 2:
-        raise UserError(f"num_generations is {group}; a group needs 2 candidates to have an advantage; set 2 or more")
-    for key in (
-        "num_policy_samples",
-        "num_external_samples",
-        "num_train_rows",
-        "num_test_rows",
-        "max_pixels",
-        "eval_batch_size",
-        "prompts_per_step",
-        "log_candidates_prompts",
-        "curve_rows",
-        "sft_rows",
-    ):
-        if recipe[key] is not None and recipe[key] < 1:
-            raise UserError(f"{key} is {recipe[key]}; it must be at least 1; leave it out for its default")
-    for key in ("log_candidates_every", "curve_every"):
-        if recipe[key] < 0:
-            raise UserError(f"{key} is {recipe[key]}; it must be at least 0; 0 does it never")
-    if recipe["external_deadline_s"] <= 0:
-        raise UserError(f"external_deadline_s is {recipe['external_deadline_s']}; it must be above 0; give seconds")
-    if recipe["external_deadline_s"] + GRACE_S >= recipe["ddp_timeout"]:
-        raise UserError(
-            f"external_deadline_s is {recipe['external_deadline_s']}; with {GRACE_S:g} s of grace it must stay below"
-            f" ddp_timeout = {recipe['ddp_timeout']}, or processes that wait would be given up; raise ddp_timeout"
-        )
-    samples = recipe["num_policy_samples"] or group
-    pool = samples + external_samples(recipe)
-    if group > pool:
-        raise UserError(
-            f"num_generations (G) is {group} but the pool holds K = {pool} candidates per prompt; G must be at most K;"
-            " lower num_generations or raise num_policy_samples"
-        )
-    if samples < group and not recipe["external_required"]:
-        raise UserError(
-            f"num_policy_samples (N) is {samples}, fewer than num_generations (G) = {group}: a failing external model"
-            " would leave a group short; raise num_policy_samples, or set external_required to stop at a failure"
-        )
+def check_keys(keys: Mapping[str, object] | list[str], where: str) -> None:
+    """Raise UserError with the nearest valid key for the first key that nothing reads."""
+    for key in keys:
+        if key in RENAMED:
+            raise UserError(f"the key {key}{' in ' + where if where else ''} is called {RENAMED[key]} now; rename it")
+        if key not in Recipe.known_keys():
+            raise unknown_name("key", str(key), Recipe.known_keys(), where)

@@ -16,7 +16,7 @@ from open_r1.data.prompts import to_dataset
 from open_r1.data.rows import load_rows
 from open_r1.policy.loading import load_policy
 from open_r1.policy.tiny import build_model, build_processor
-from open_r1.recipe.merge import RECIPES
+from open_r1.recipe.settings import RECIPES
 from open_r1.schema import Row, UserError
 from open_r1.synthetic.write import generator_version, own_folder, write_dataset
 from open_r1.tasks import Task

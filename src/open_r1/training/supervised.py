@@ -1,15 +1,16 @@
 """Supervised."""
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 from peft import LoraConfig
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
 from open_r1.configs import EKIPLConfig
-from open_r1.data.prompts import PromptKind, to_dataset
-from open_r1.recipe.step import TRL_DEFAULTS, cut_step
+from open_r1.data.prompts import to_dataset
+from open_r1.recipe.rules import Recipe
+from open_r1.recipe.step import cut_step
 from open_r1.schema import Row
 from open_r1.tasks import Task
 from open_r1.training.checkpoints import WholeCheckpoints
@@ -24,11 +25,20 @@ SHARED = (
 LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def lora_config(config: EKIPLConfig) -> LoraConfig | None:
+def lora_config(recipe: Recipe) -> LoraConfig | None:
     """Return what the recipe's `lora` describes; None where every weight is trained."""
-    if not config.lora:
+    if recipe.lora is None:
         return None
-    return LoraConfig(**({"target_modules": LORA_TARGETS, "task_type": "CAUSAL_LM"} | config.lora))
+    return LoraConfig(**({"target_modules": LORA_TARGETS, "task_type": "CAUSAL_LM"} | recipe.lora.given()))
+
+
+class StepOfRows(NamedTuple):
+    """One step of the sft stage: as many prompts as in the rl stage, one row each."""
+
+    prompts_per_step: int | None
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int | None
+    num_generations: int = 1
 
 
 class WholeSFTTrainer(WholeCheckpoints, SFTTrainer):
@@ -45,16 +55,16 @@ def build_sft(
     settings: dict[str, Any] = {name: getattr(config, name) for name in SHARED}
     # max_length None: cutting a sequence could cut a picture's tokens from their features
     ours: dict[str, Any] = {"num_train_epochs": 1, "max_length": None, "completion_only_loss": True}
-    # as many prompts in a step as in the rl stage, one row each
-    step = {"prompts_per_step": config.prompts_per_step, "num_generations": 1, "gradient_accumulation_steps": None}
-    at_once, micro_batches = cut_step(TRL_DEFAULTS | step | config.sft, config.world_size)
+    recipe, sft = config.recipe, config.recipe.sft
+    step = StepOfRows(recipe.prompts_per_step, sft.per_device_train_batch_size, sft.gradient_accumulation_steps)
+    at_once, micro_batches = cut_step(step, config.world_size)
     batch: dict[str, Any] = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": micro_batches}
-    args = SFTConfig(str(folder), **(settings | ours | config.sft | batch))
+    args = SFTConfig(str(folder), **(settings | ours | sft.given() | batch))
     return WholeSFTTrainer(
         model=model,
         args=args,
-        train_dataset=to_dataset(rows, task, cast(PromptKind, config.prompt_kind), targets=True),
+        train_dataset=to_dataset(rows, task, recipe.prompt_kind, targets=True),
         processing_class=processor,
-        peft_config=lora_config(config),
+        peft_config=lora_config(recipe),
         callbacks=[JsonLinesCallback(folder / "metrics.jsonl", at_once * micro_batches * config.world_size)],
     )

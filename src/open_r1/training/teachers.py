@@ -7,11 +7,12 @@ order is read, is settled here.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from open_r1.data.prompts import PromptKind, messages
+from open_r1.data.prompts import messages
 from open_r1.external.gather import Gathered, Gatherer
 from open_r1.external.provider import Request
 from open_r1.method.candidates import scored_by
 from open_r1.method.groups import Groups
+from open_r1.recipe.settings import PromptKind
 from open_r1.schema import Answers, Candidate, Row
 from open_r1.tasks import Task
 from open_r1.training.lookahead import LookAhead, Sampler
