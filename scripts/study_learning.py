@@ -38,7 +38,7 @@ LAUNCH = (sys.executable, "-m", "open_r1.launch")
 RUNS = ROOT / "runs/studies"
 RESULTS = ROOT / "results"
 CURVE = ("--curve_every", "10")  # every run has a curve of its test scores; of 80 steps 7 points between the ends
-# Of the recipe that a run keeps: what launch.py adds, a name, and how many rows are evaluated at once (an older word, too).
+# Of the recipe that a run keeps: what launch.py adds, a name, and (in two spellings) how much is evaluated at once.
 ASIDE = {"argv", "output_dir", "method", "eval_batch_size", "eval_rows_at_once"}
 RUN_KEYS = ("task", "method", "seed", "base", "final", "dead_groups", "kept_share", "seconds", "peak_rss_mib")
 

@@ -20,7 +20,8 @@ def config(tmp_path, monkeypatch):
     monkeypatch.setattr(kept_replies, "FOLDER", tmp_path / "evaluations")
     return SimpleNamespace(
         output_dir=tmp_path / "run", use_cpu=True, max_pixels=480_000, prompt_kind="reasoning",
-        evaluation_grader="exact", eval_temperature=0.1, eval_top_p=0.9, eval_top_k=50, eval_max_completion_length=6, eval_rows_at_once=3, seed=0,
+        evaluation_grader="exact",
+        eval_temperature=0.1, eval_top_p=0.9, eval_top_k=50, eval_max_completion_length=6, eval_rows_at_once=3, seed=0,
     )  # fmt: skip
 
 

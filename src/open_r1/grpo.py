@@ -96,10 +96,7 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
         weighting=weighting,
         candidate_log=candidate_log,
         peft_config=lora_config(recipe),
-        callbacks=[
-            JsonLinesCallback(folder / "metrics.jsonl", recipe.prompts_of_a_step(config.world_size)),
-            candidate_log,
-        ],
+        callbacks=[metrics_log, candidate_log],
     )
 
 

@@ -51,7 +51,7 @@ class Recipe(Settings, TRLSettings):
         return dict(self._given)
 
     def with_defaults(self) -> dict[str, Any]:
-        """Plain values of every key that was given or has an attribute here, with defaults but for the setting `sft`."""
+        """Plain values of every key that was given or has an attribute here; of the setting `sft` the given ones."""
         handed_on = {"sft": self.sft.given(), "lora": self.lora.given() if self.lora else {}}
         models = {"external_models": [model.model_dump() for model in self.external_models]}
         return self.model_dump() | self._given | handed_on | models
