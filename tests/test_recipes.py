@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from open_r1.recipe.keys import COMPUTED, Key, grpo_keys, lora_keys
-from open_r1.recipe.merge import apply_overrides, merge_recipe, parse_overrides, read_yaml
+from open_r1.recipe.merge import apply_overrides, merge_recipe, parse_overrides, read_yaml, to_yaml
 from open_r1.recipe.rules import check_recipe
 from open_r1.recipe.settings import MODELS, RECIPES, recipe_names
 from open_r1.schema import UserError
@@ -196,5 +195,6 @@ def test_names_types_and_defaults_are_read_from_source():
 def test_a_merged_recipe_survives_being_written_and_read(tmp_path: Path):
     recipe = merge_recipe("geomath", "2b", "ekipl")
     path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe))
-    assert read_yaml(path) == recipe
+    words = {"argv": ["--learning_rate", "1e-6", "--beta=null", "true", "7"], "run_name": "1e3"}  # each of them is text
+    path.write_text(to_yaml(recipe | words))
+    assert read_yaml(path) == recipe | words

@@ -15,13 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import yaml
-
 from open_r1.preflight.fit import accelerate_config
 from open_r1.preflight.folder import RECIPE, check_continues, make_folder, name_folder, near
 from open_r1.preflight.missing import gpus, missing
 from open_r1.preflight.nodes import machine_options, wait_for_recipe, write_recipe
-from open_r1.recipe.merge import merge_recipe, parse_overrides
+from open_r1.recipe.merge import merge_recipe, parse_overrides, to_yaml
 from open_r1.recipe.rules import Recipe
 from open_r1.recipe.settings import RECIPES
 from open_r1.schema import UserError
@@ -107,7 +105,7 @@ def command_line(command: Sequence[str], environment: dict[str, str]) -> str:
 def show(recipe: Recipe, folder: Path, processes: int, command: str, lacking: list[str]) -> None:
     """Print a dry run: the merged recipe as YAML, and as its comments the batch, the command and what is missing."""
     written = recipe.given() | {"output_dir": str(folder)}
-    print(yaml.safe_dump(written, sort_keys=False, allow_unicode=True), end="")
+    print(to_yaml(written), end="")
     prompts, step = recipe.prompts_per_generation(processes), recipe.step(processes)
     print(
         f"# batch: {processes} processes x {prompts} prompts x G = {recipe.num_generations} candidates;"

@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from open_r1.recipe.merge import to_yaml
 from open_r1.schema import UserError
 from open_r1.utils.files import replace_text
 
@@ -25,7 +24,7 @@ def machine_options(args: argparse.Namespace) -> tuple[int, list[str]]:
 
 def write_recipe(recipe: dict[str, Any], config: Path) -> None:
     """Write the recipe, whole or not at all: other nodes may be waiting for it."""
-    replace_text(config, _text(recipe))
+    replace_text(config, to_yaml(recipe))
 
 
 def wait_for_recipe(recipe: dict[str, Any], config: Path, seconds: float = RECIPE_S) -> None:
@@ -33,7 +32,7 @@ def wait_for_recipe(recipe: dict[str, Any], config: Path, seconds: float = RECIP
 
     A run that goes on has a recipe already, whose settings may have been others: one node must not train by them.
     """
-    end, text = time.monotonic() + seconds, _text(recipe)
+    end, text = time.monotonic() + seconds, to_yaml(recipe)
     while not config.is_file() or config.read_text(encoding="utf-8") != text:
         if time.monotonic() > end:
             raise UserError(
@@ -41,7 +40,3 @@ def wait_for_recipe(recipe: dict[str, Any], config: Path, seconds: float = RECIP
                 " and every node must be started with the same words"
             )
         time.sleep(0.2)
-
-
-def _text(recipe: dict[str, Any]) -> str:
-    return yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)

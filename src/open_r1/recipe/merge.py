@@ -7,7 +7,7 @@ first also the rows of a first stage, `cold_start_rows`; a method takes them up 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise UserError(f"{path} holds a list; a recipe is a mapping `key: value`; name the keys")
     return {str(key): value for key, value in plain.items()}
+
+
+def to_yaml(recipe: Mapping[str, Any]) -> str:
+    """Write what `read_yaml` reads back as it was: a text that looks like a number ("1e-6") is quoted."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(recipe)))
 
 
 def merge_recipe(
