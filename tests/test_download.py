@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,17 +159,17 @@ def test_leading_folders_up_to_the_targets_name_are_dropped(tmp_path, inside):
     assert (tmp_path / "images" / "train_images" / "sub" / "1.png").read_bytes() == b"picture"
 
 
-def test_an_interrupted_unpacking_continues_and_mends_half_a_file(tmp_path, monkeypatch):
+def test_an_interrupted_unpacking_continues_and_replaces_half_a_file(tmp_path, monkeypatch):
     archive = archive_of(tmp_path / "t.zip", **{"1.png": b"one", "2.png": b"two", "3.png": b"three"})
-    target, write, written = tmp_path / "t", unpack_module._write_aside, []
+    target, written, whole = tmp_path / "t", [], unpack_module.replacing
 
-    def interrupted(path: Path, content: bytes) -> None:
+    def replacing(path: Path):
         if path.name == "3.png" and len(written) == 2:
             raise KeyboardInterrupt
         written.append(path.name)
-        write(path, content)
+        return whole(path)
 
-    monkeypatch.setattr(unpack_module, "_write_aside", interrupted)
+    monkeypatch.setattr(unpack_module, "replacing", replacing)
     with pytest.raises(KeyboardInterrupt):
         unpack(archive, target)
     assert written == ["1.png", "2.png"]
@@ -176,10 +177,59 @@ def test_an_interrupted_unpacking_continues_and_mends_half_a_file(tmp_path, monk
     (target / "2.png").write_bytes(b"tw\0")  # same size, other content: the disk lost it
     written.append("")
     unpack(archive, target)
-    assert written[3:] == ["2.png", "3.png", DONE]
+    assert written[3:] == ["2.png", "3.png"]
     assert (target / "2.png").read_bytes() == b"two"
+    assert sorted(path.name for path in target.iterdir()) == [DONE, "1.png", "2.png", "3.png"]
     unpack(archive, target)
-    assert written[6:] == []
+    assert written[5:] == []
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        (["."], r"member '\.' has no name"),
+        (["./"], r"member '\./' has no name"),
+        (["a", "a/b"], r"member 'a' is a file where another member needs a folder"),
+        (["a/b/c.png", "a"], r"member 'a' is a file where another member needs a folder"),
+        (["t/a/b", "a"], r"member 'a' is a file where another member needs a folder"),
+        (["x" * 5000], r"member 'x{77}\.\.\.' has a longer name than the 255 bytes"),
+        (["ü" * 200 + ".png"], r"has a longer name than the 255 bytes"),
+        (["/".join(["x" * 200] * 20)], r"has a longer name than the 255 bytes \(a path 3000\)"),
+        (["a\x1b[31m/../b"], r"member 'a\\x1b\[31m/\.\./b' leaves the folder"),
+    ],
+)
+def test_a_member_that_no_folder_can_hold_is_refused_before_anything_is_written(tmp_path, members, reason):
+    archive = archive_of(tmp_path / "t.zip", **{"good.png": b"g"}, **dict.fromkeys(members, b"content"))
+    with pytest.raises(UserError, match=reason):
+        unpack(archive, tmp_path / "t")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.zip"]
+
+
+def test_a_name_of_255_bytes_is_unpacked(tmp_path):
+    name = "ü" * 125 + "x.png"
+    unpack(archive_of(tmp_path / "t.zip", **{name: b"picture"}), tmp_path / "t")
+    assert (tmp_path / "t" / name).read_bytes() == b"picture"
+
+
+def test_a_small_archive_of_much_is_unpacked_piece_by_piece(tmp_path):
+    with zipfile.ZipFile(tmp_path / "t.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros.bin", bytes(200_000_000))
+    assert (tmp_path / "t.zip").stat().st_size < 300_000
+    tracemalloc.start()
+    unpack(tmp_path / "t.zip", tmp_path / "t")
+    unpack_module._is_whole(tmp_path / "t" / "zeros.bin", zipfile.ZipFile(tmp_path / "t.zip").infolist()[0])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20_000_000
+    assert (tmp_path / "t" / "zeros.bin").stat().st_size == 200_000_000
+
+
+def test_an_archive_of_more_than_the_disk_holds_is_refused(tmp_path, monkeypatch):
+    archive = archive_of(tmp_path / "t.zip", **{"1.png": b"picture" * 1000})
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=6999))
+    with pytest.raises(UserError, match=r"t\.zip unpacks to 0\.0 GB and .* has 0\.0 GB left; make room.*nothing was"):
+        unpack(archive, tmp_path / "deep" / "t")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.zip"]
 
 
 @pytest.mark.parametrize("member", ["../evil.png", "/evil.png", "train_images/../../evil.png"])

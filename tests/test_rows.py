@@ -224,6 +224,8 @@ def test_what_is_written_in_the_layout_is_what_is_read(contents):
         ({"answer": "$$"}, r"'answer' '\$\$': .*correct the row"),
         ({"answer": "4</answer>"}, r"the answer holds the tag </answer>.*; remove the tag"),
         ({"problem": "half \ud800"}, r"'problem' contains half a surrogate pair"),
+        ({"image": "half \udc80.png"}, r"'image' contains half a surrogate pair"),
+        ({"kind": "half \ud800"}, r"'kind' contains half a surrogate pair"),
         ({"image": None}, r"has 0 image name\(s\); a row of clevr_math has 1"),
         ({"image": ["a.png", "b.png"]}, r"has 2 image name\(s\); a row of clevr_math has 1"),
         ({"image": "c.png"}, r"image 'c\.png' is not in .*; add the picture or fix the name"),
@@ -252,6 +254,12 @@ def test_an_answer_that_earns_less_than_1_against_itself_is_bad(one_file):
     half = dataclasses.replace(COUNTING, grade=lambda reply, answer, setting: Score(0.5, 1.0))
     with pytest.raises(UserError, match=r"'answer' '4': does not earn 1 when a reply repeats it"):
         one_file(GOOD, task=half)
+
+
+def test_an_id_with_half_a_surrogate_is_bad_and_is_shown_as_a_terminal_can(one_file):
+    bad = one_file(GOOD, {**GOOD, "id": "a\ud800"}, {**GOOD, "id": "\x1b[2J", "answer": ""}, skip_bad_rows=True).bad
+    assert str(bad[0]).startswith(r"rows.json, row 1 (id 'a\ud800'): 'id' contains half a surrogate pair")
+    assert str(bad[1]).startswith(r"rows.json, row 2 (id '\x1b[2J'): no answer")
 
 
 def test_a_row_that_is_no_mapping_is_bad(one_file):

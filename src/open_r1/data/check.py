@@ -11,6 +11,7 @@ from open_r1.data.rows import BadRow, LoadedRows, VerifyImages, read_rows
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS, Task, get_task
 from open_r1.utils.hub import fetch, is_hub_id
+from open_r1.utils.terminal import printable
 
 CHANGED_SHOWN = 20  # pictures that are named for each kind of change
 
@@ -71,7 +72,8 @@ def _changed(examined: dict[Path, Examined]) -> dict[str, list[str]]:
     for path, each in examined.items():
         for change in each.changes:
             kind, _, how = change.partition(" (")
-            changed.setdefault(kind, []).append(f"{path.name} ({how}" if how else path.name)
+            name = printable(path.name, 80)
+            changed.setdefault(kind, []).append(f"{name} ({how}" if how else name)
     return changed
 
 

@@ -30,7 +30,7 @@ def read_list(file: Path) -> list[Any]:
 
 def row_id(item: Any, file: Path, index: int) -> str:
     """The row's id, or one made of file name and place where it has none."""
-    given = item.get("id") if isinstance(item, dict) else None
+    given = item.get("id") if isinstance(item, dict) else None  # a number has become its text
     return given if isinstance(given, str) and given else f"{file.stem}-{index}"
 
 
@@ -38,6 +38,7 @@ def parse_row(item: Any, name: str, task: "Task", folder: Path) -> Row:
     """Make a row, or raise UserError with what is wrong with it. Texts are handed on as they are, never "cleaned"."""
     if not isinstance(item, dict):
         raise UserError(f"is a JSON {_json_type(item)}; every row is a mapping {{...}}; fix it")
+    _check_encodes("id", name)
     problem = _text(item, "problem")
     answer = _text(item, "answer", "solution")
     if answer.lstrip().startswith("<answer>"):
@@ -60,6 +61,7 @@ def parse_row(item: Any, name: str, task: "Task", folder: Path) -> Row:
             f"has {len(names)} image name(s); a row of {task.name} has {task.images_per_row}; fix 'image'"
             " (a file name or a list of them) or choose another task"
         )
+    _check_encodes("image", "".join(names))
     images = tuple(locate(folder, name) for name in names)
     return Row(name, task.name, images, problem, answer, cot=cot or None, kind=_text(item, "kind") or None)
 
@@ -81,11 +83,16 @@ def _text(item: dict[str, Any], *keys: str) -> str:
         raise UserError(
             f"'{key}' contains the chat special token {token[0]}, which would break the prompt apart; remove it"
         )
+    _check_encodes(key, value)
+    return value
+
+
+def _check_encodes(key: str, value: str) -> None:
+    """Half a surrogate pair, which JSON can bring, is in no file and no database."""
     try:
         value.encode()
     except UnicodeEncodeError:
         raise UserError(f"'{key}' contains half a surrogate pair, which cannot be encoded; fix the text") from None
-    return value
 
 
 def image_names(item: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from open_r1.data.row_format import image_names, parse_row, read_list, row_id
 from open_r1.schema import Row, UserError
 from open_r1.utils.hub import fetch, is_hub_id
 from open_r1.utils.names import unknown_name
+from open_r1.utils.terminal import printable
 
 if TYPE_CHECKING:
     from open_r1.tasks.task import Task
@@ -37,7 +38,8 @@ class BadRow:
 
     def __str__(self) -> str:
         """For example `rows.json, row 3 (id 'train-4'): no answer; ...`."""
-        return f"{self.file.name}, row {self.index} (id '{self.id}'): {self.reason}"
+        place = f"{self.file.name}, row {self.index} (id '{printable(self.id, 80)}')"
+        return f"{place}: {printable(self.reason, 500)}"
 
 
 @dataclass(frozen=True)

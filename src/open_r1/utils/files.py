@@ -22,7 +22,8 @@ def replacing(path: Path) -> Iterator[Path]:
     meet: the temporary name carries the process's number.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    name = os.fsencode(path.name)[:200].decode(errors="ignore")  # a name of 255 bytes leaves no room for more
+    temporary = path.with_name(f".{name}.{os.getpid()}.part")
     temporary.unlink(missing_ok=True)  # of a killed process that had our number
     try:
         yield temporary
