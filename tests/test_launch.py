@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -293,15 +292,15 @@ def test_visible_devices_limit_the_gpus(monkeypatch):
 
 def run_script(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "open_r1.launch", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250, check=False)
 
 
 def test_the_script_refuses_in_one_line_with_status_2_and_imports_no_torch():
-    started = time.monotonic()
     result = run_script("--task", "trnce")
     assert result.returncode == 2 and result.stdout == ""
     assert result.stderr.strip() == "unknown task 'trnce'; valid: clevr_math, geomath, trance; did you mean 'trance'?"
-    assert time.monotonic() - started < 30  # about 2 s on a free machine; importing torch and TRL would show
+    code = "import sys, open_r1.launch; print({'torch', 'transformers', 'trl', 'litellm'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
     probe = (
         "import sys, open_r1.launch; print([name for name in ('torch', 'trl', 'transformers') if name in sys.modules])"

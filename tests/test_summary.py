@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_r1.evaluation.results import SetResult, pool, with_pooled_ood
+from open_r1.evaluation.results import SetResult, joined, with_pooled_ood
 from open_r1.report.run_folder import print_table, read_metrics, write_summary
 from open_r1.schema import Score, UserError
 from open_r1.utils.files import write_json
@@ -74,11 +74,11 @@ def test_no_scores_have_no_mean():
 
 
 def test_pooling_weighs_every_row_the_same():
-    assert pool([SetResult(100, 0.5, 1.0), SetResult(300, 0.1, 1.0)]).accuracy == pytest.approx(0.2)
+    assert joined([SetResult(100, 0.5, 1.0), SetResult(300, 0.1, 1.0)]).accuracy == pytest.approx(0.2)
 
 
 def test_a_part_without_partial_leaves_the_pool_without_it():
-    assert pool([SetResult(1, 0.5, 1.0, 0.5, 0.5), SetResult(1, 0.5, 1.0)]).partial is None
+    assert joined([SetResult(1, 0.5, 1.0, 0.5, 0.5), SetResult(1, 0.5, 1.0)]).partial is None
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=30))

@@ -1,7 +1,7 @@
-"""Replies that a policy has given already: who asks the same weights the same, with the same seed, is told the same.
+"""Cache of evaluation replies, keyed by weights, prompts, pictures, sampling and seed.
 
 Every method and every start of a task begins with the same policy, and evaluates it on the same questions. Its replies
-are kept in data/evaluations under the hash of what they follow from, and graded again; deleting the folder is safe.
+are cached in data/evaluations under the hash of what they follow from, and graded again; deleting the folder is safe.
 """
 
 import hashlib
@@ -14,10 +14,9 @@ from pathlib import Path
 import torch
 
 from open_r1.data.prompts import prompt_text
-from open_r1.evaluation import policy_replies as evaluation
+from open_r1.evaluation import policy_replies
 from open_r1.evaluation.policy_replies import Sampling
-from open_r1.policy import decoding
-from open_r1.policy import prefill_sharing as generation_sharing
+from open_r1.policy import decoding, prefill_sharing
 from open_r1.policy.loading import ADAPTER
 from open_r1.recipe.settings import PromptKind
 from open_r1.schema import Row
@@ -27,8 +26,8 @@ from open_r1.utils.files import write_json
 from open_r1.utils.provenance import ROOT
 
 FOLDER = ROOT / "data" / "evaluations"
-# A change in how a policy is asked, or in what it sees, makes its replies unknown.
-ASKING = (evaluation, decoding, generation_sharing, images)
+# A change in how a policy is asked, or in what it sees, makes all cached replies unknown.
+HASHED_MODULES = (policy_replies, decoding, prefill_sharing, images)
 LIBRARIES = ("torch", "torchvision", "transformers", "tokenizers", "pillow")
 
 
@@ -37,9 +36,9 @@ def policy_digest(path: str, device: str, max_pixels: int) -> str | None:
     folder = Path(path)
     if not folder.is_dir() or (folder / ADAPTER).is_file():  # a hub id; an adapter, whose base lies elsewhere
         return None
-    told = [device, str(torch.get_num_threads()), str(max_pixels), *(version(name) for name in LIBRARIES)]
-    digest = hashlib.sha256(json.dumps(told).encode())
-    code = [Path(str(module.__file__)) for module in ASKING]
+    setup = [device, str(torch.get_num_threads()), str(max_pixels), *(version(name) for name in LIBRARIES)]
+    digest = hashlib.sha256(json.dumps(setup).encode())
+    code = [Path(str(module.__file__)) for module in HASHED_MODULES]
     for file in [*code, *sorted(part for part in folder.iterdir() if part.is_file())]:
         with file.open("rb") as content:
             digest.update(f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
@@ -56,7 +55,7 @@ def place(policy: str, rows: Sequence[Row], task: Task, kind: PromptKind, sampli
 
 
 def read(path: Path, rows: Sequence[Row]) -> list[tuple[Row, str]] | None:
-    """Return the rows with their replies in the order they once came in; None where they have not been kept."""
+    """Return the rows with their replies in the order they once came in; None where they are not cached."""
     if not path.is_file():
         return None
     by_id = {row.id: row for row in rows}
@@ -64,9 +63,9 @@ def read(path: Path, rows: Sequence[Row]) -> list[tuple[Row, str]] | None:
 
 
 def keep(path: Path, replies: Iterable[tuple[Row, str]]) -> Iterator[tuple[Row, str]]:
-    """Hand the replies on as they come, and keep them when all are there."""
-    told = []
+    """Pass the replies on as they come, and cache them when all are there."""
+    replied = []
     for row, reply in replies:
-        told.append((row.id, reply))
+        replied.append((row.id, reply))
         yield row, reply
-    write_json(path, told)
+    write_json(path, replied)

@@ -1,4 +1,4 @@
-"""Results."""
+"""What an evaluation of one test set comes to, and how sets are joined."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +23,7 @@ class SetResult:
     @classmethod
     def from_scores(cls, scores: Iterable[Score]) -> "SetResult":
         """Average what the grader said of every row of a set; raises ValueError for an empty set."""
-        return pool([cls(1, score.accuracy, score.format, score.full, score.partial) for score in scores])
+        return joined([cls(1, score.accuracy, score.format, score.full, score.partial) for score in scores])
 
     @property
     def stderr(self) -> float:
@@ -39,10 +39,10 @@ class SetResult:
         return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-def pool(parts: Sequence[SetResult]) -> SetResult:
+def joined(parts: Sequence[SetResult]) -> SetResult:
     """Join test sets so that every row weighs the same: 100 rows at .5 and 300 at .1 give 400 at .2.
 
-    `full` and `partial` are None unless every part has them. Raises ValueError where there is nothing to pool.
+    `full` and `partial` are None unless every part has them. Raises ValueError where there is nothing to join.
     """
     if not parts:
         raise ValueError("no rows to average: a test set without rows has no accuracy")
@@ -64,5 +64,5 @@ def pool(parts: Sequence[SetResult]) -> SetResult:
 def with_pooled_ood(results: Mapping[str, SetResult]) -> dict[str, SetResult]:
     """Order a task's sets as id, ood, then parts; `ood` pools `ood_left` and `ood_right` where only those are there."""
     parts = {name: result for name, result in results.items() if name.startswith("ood_")}
-    ood = pool(list(parts.values())) if parts else results["ood"]
+    ood = joined(list(parts.values())) if parts else results["ood"]
     return {"id": results["id"], "ood": ood, **parts}

@@ -11,9 +11,9 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from open_r1.evaluation import known_replies as kept_replies
+from open_r1.evaluation import known_replies
 from open_r1.evaluation.policy_replies import evaluate_set, generate_replies, sampling_of
-from open_r1.evaluation.results import SetResult, pool
+from open_r1.evaluation.results import SetResult, joined
 from open_r1.policy.loading import load_policy
 from open_r1.recipe.rules import Recipe
 from open_r1.schema import Row, Score
@@ -39,7 +39,7 @@ def evaluate_path(
     With `again` it is likely to be asked the same by another run: its replies are kept, and taken from where they are.
     """
     device = "cpu" if recipe.use_cpu else PartialState().device
-    digest = kept_replies.policy_digest(path, str(device), recipe.max_pixels) if again else None
+    digest = known_replies.policy_digest(path, str(device), recipe.max_pixels) if again else None
 
     @functools.cache
     def policy() -> tuple[Any, Any]:
@@ -67,10 +67,10 @@ def _asking_once(recipe: Recipe, task: Task, digest: str, ask: Ask) -> Ask:
     """Take the replies of the policy with this digest from where they are kept; ask and keep what is not there."""
 
     def take(rows: list[Row], label: str) -> Iterable[tuple[Row, str]]:
-        place = kept_replies.place(digest, rows, task, recipe.prompt_kind, sampling_of(recipe))
-        known = kept_replies.read(place, rows)
+        place = known_replies.place(digest, rows, task, recipe.prompt_kind, sampling_of(recipe))
+        known = known_replies.read(place, rows)
         if known is None:
-            return kept_replies.keep(place, ask(rows, label))
+            return known_replies.keep(place, ask(rows, label))
         tqdm.write(f"{label}: the policy's {len(known)} replies are known ({place}) and graded again")
         return known
 
@@ -87,7 +87,7 @@ def _evaluate(recipe: Recipe, task: Task, tests: dict[str, list[Row]], ask: Ask,
         output = Path(str(recipe.output_dir)) / "replies" / f"{when}-{name}{rank}.jsonl"
         # A process may have no row where there are fewer rows than processes.
         part = [evaluate_set(ask(share, f"evaluate {output.stem}"), grade, output)] if share else []
-        results[name] = pool(gather_object(part))
+        results[name] = joined(gather_object(part))
     return results
 
 

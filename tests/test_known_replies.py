@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from open_r1.data.rows import load_rows
-from open_r1.evaluation import known_replies as kept_replies
+from open_r1.evaluation import known_replies
 from open_r1.evaluation import run as run_evaluation
 from open_r1.evaluation.policy_replies import Sampling
 from open_r1.tasks import get_task
@@ -17,7 +17,7 @@ SAMPLING = Sampling(batch_size=4)
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    monkeypatch.setattr(kept_replies, "FOLDER", tmp_path / "evaluations")
+    monkeypatch.setattr(known_replies, "FOLDER", tmp_path / "evaluations")
     return SimpleNamespace(
         output_dir=tmp_path / "run", use_cpu=True, max_pixels=480_000, prompt_kind="reasoning",
         evaluation_grader="exact",
@@ -50,7 +50,7 @@ def test_an_evaluation_that_is_not_made_again_keeps_nothing(config, asked, tiny_
     tests = {"id": load_rows(TASK, counting_data, "id").rows}
     for _ in range(2):
         run_evaluation.evaluate_path(config, TASK, tests, str(tiny_folder), "after")
-    assert len(asked) == 2 and not kept_replies.FOLDER.exists()
+    assert len(asked) == 2 and not known_replies.FOLDER.exists()
 
 
 def test_another_seed_question_or_picture_is_another_place(counting_data, tmp_path):
@@ -58,31 +58,31 @@ def test_another_seed_question_or_picture_is_another_place(counting_data, tmp_pa
     picture = tmp_path / "picture.png"
     picture.write_bytes(row.images[0].read_bytes()[:-1])
     rows = [row, replace(row, problem=row.problem + "?"), replace(row, images=(picture,))]
-    places = {kept_replies.place("policy", [r], TASK, "reasoning", SAMPLING) for r in rows}
-    places.add(kept_replies.place("policy", [row], TASK, "direct", SAMPLING))
-    places.add(kept_replies.place("policy", [row], TASK, "reasoning", replace(SAMPLING, seed=1)))
-    places.add(kept_replies.place("another", [row], TASK, "reasoning", SAMPLING))
+    places = {known_replies.place("policy", [r], TASK, "reasoning", SAMPLING) for r in rows}
+    places.add(known_replies.place("policy", [row], TASK, "direct", SAMPLING))
+    places.add(known_replies.place("policy", [row], TASK, "reasoning", replace(SAMPLING, seed=1)))
+    places.add(known_replies.place("another", [row], TASK, "reasoning", SAMPLING))
     assert len(places) == 6
 
 
 def test_other_weights_are_another_policy_and_what_lies_elsewhere_is_none(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"1")
-    first = kept_replies.policy_digest(str(tmp_path), "cpu", 100)
+    first = known_replies.policy_digest(str(tmp_path), "cpu", 100)
     assert (
         first
-        == kept_replies.policy_digest(str(tmp_path), "cpu", 100)
-        != kept_replies.policy_digest(str(tmp_path), "cpu", 99)
+        == known_replies.policy_digest(str(tmp_path), "cpu", 100)
+        != known_replies.policy_digest(str(tmp_path), "cpu", 99)
     )
     (tmp_path / "model.safetensors").write_bytes(b"2")
-    assert kept_replies.policy_digest(str(tmp_path), "cpu", 100) != first
+    assert known_replies.policy_digest(str(tmp_path), "cpu", 100) != first
     (tmp_path / "adapter_config.json").write_text("{}")
-    assert kept_replies.policy_digest(str(tmp_path), "cpu", 100) is None  # its base lies elsewhere
-    assert kept_replies.policy_digest("Qwen/Qwen2-VL-2B-Instruct", "cpu", 100) is None
+    assert known_replies.policy_digest(str(tmp_path), "cpu", 100) is None  # its base lies elsewhere
+    assert known_replies.policy_digest("Qwen/Qwen2-VL-2B-Instruct", "cpu", 100) is None
 
 
 def test_an_evaluation_that_was_cut_keeps_nothing(counting_data, tmp_path):
     rows = load_rows(TASK, counting_data, "id").rows
-    told = kept_replies.keep(tmp_path / "kept.json", [(row, "4") for row in rows])
+    told = known_replies.keep(tmp_path / "kept.json", [(row, "4") for row in rows])
     next(told)
     told.close()
-    assert kept_replies.read(tmp_path / "kept.json", rows) is None
+    assert known_replies.read(tmp_path / "kept.json", rows) is None
