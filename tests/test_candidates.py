@@ -1,13 +1,12 @@
 """Candidates: external text is data, one EOS ends a whole reply, what is cut is scored as cut."""
 
-import time
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, pre_tokenizers
 from transformers import Qwen2Tokenizer
 
+from open_r1.method import candidates as candidates_module
 from open_r1.method.candidates import encode_as_text, external_candidates, policy_candidates
 from open_r1.rewards.tags import format_reply, parse_reply
 from open_r1.schema import POLICY, Reply, Score
@@ -132,10 +131,13 @@ def test_half_a_surrogate_pair_is_replaced():
     assert external("1\ud8002")[0].text == "1?2"
 
 
-def test_ten_megabytes_of_text_cost_no_more_than_what_is_kept_of_them():
-    started = time.perf_counter()
+def test_ten_megabytes_of_text_cost_no_more_than_what_is_kept_of_them(monkeypatch):
+    encoded = []
+    monkeypatch.setattr(
+        candidates_module, "encode_as_text", lambda texts, _: encoded.extend(texts) or encode_as_text(texts, TOKENIZER)
+    )
     candidates = external(*("the cat " * 1_250_000, "1" * 10_000_000, " " * 10_000_000), limit=512)
-    assert time.perf_counter() - started < 2
+    assert len(encoded) == 3 and max(map(len, encoded)) < 100_000
     assert [(len(c.token_ids), c.truncated) for c in candidates] == [(512, True)] * 3
 
 
