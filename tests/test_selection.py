@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from open_r1.method import selection
 from open_r1.method.advantages import BASELINES, baseline_advantages, group_advantages, is_dead
 from open_r1.method.selection import SELECTIONS, max_variance, pad, ranking, tied_at_cut, top_g
 
@@ -267,3 +268,11 @@ def test_the_dead_share_of_the_formula_is_what_selection_gives_on_drawn_groups()
     rewards_PK = (rng.random((4000, 16)) < np.where(external_K, teacher, policy)).astype(float)
     dead = np.mean([is_dead(rewards_K[top_g(rewards_K, external_K, 8)]) for rewards_K in rewards_PK])
     assert dead == pytest.approx(dead_shares(policy, teacher)[1], abs=0.02)  # 3 standard errors
+
+
+def test_the_rule_that_contributing_shows_is_one():
+    text = (Path(__file__).resolve().parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    names = dict(vars(selection))
+    exec(text.split("```python\n")[1].split("```")[0], names)  # our own text
+    assert names["SELECTIONS"].keys() == {*SELECTIONS, "bottom_g"}
+    assert names["bottom_g"]([2, 0, 1, 0], [False, True, False, False], 2).tolist() == [1, 3]
