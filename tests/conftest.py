@@ -31,3 +31,28 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_model(processor).save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+SHORT = [
+    *("num_train_rows=8", "num_test_rows=4", "num_generations=4", "per_device_train_batch_size=8", "warmup_steps=0"),
+    *(
+        "max_completion_length=48",
+        "eval_max_completion_length=4",
+        "disable_tqdm=true",
+        "prompts_per_step=2",
+    ),
+]
+
+
+@pytest.fixture
+def config_of(tiny_folder, counting_data, tmp_path):
+    """Returns make(method, *overrides): the method's tiny recipe on eight rows, from an untrained base."""
+
+    def make(method: str, *overrides: str):
+        from open_r1.configs import EKIPLConfig
+        from open_r1.recipe.merge import merge_recipe
+
+        places = [f"data_path={counting_data}", f"base_path={tiny_folder}", f"output_dir={tmp_path / 'run'}"]
+        return EKIPLConfig(**merge_recipe("clevr_math", "tiny", method, [*SHORT, *places, *overrides]))
+
+    return make

@@ -9,38 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from open_r1.configs import EKIPLConfig
 from open_r1.data.prompts import to_dataset
 from open_r1.data.rows import load_rows
 from open_r1.grpo import run
 from open_r1.policy.loading import load_policy
-from open_r1.recipe.merge import merge_recipe
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
 from open_r1.training.stages import plan
 from open_r1.training.supervised import build_sft
 
 TASK = get_task("clevr_math")
-SHORT = [
-    *("num_train_rows=8", "num_test_rows=4", "num_generations=4", "per_device_train_batch_size=8", "warmup_steps=0"),
-    *(
-        "max_completion_length=48",
-        "eval_max_completion_length=4",
-        "disable_tqdm=true",
-        "prompts_per_step=2",
-    ),
-]
-
-
-@pytest.fixture
-def config_of(tiny_folder, counting_data, tmp_path):
-    """Returns make(method, *overrides): the method's tiny recipe on eight rows, from an untrained base."""
-
-    def make(method: str, *overrides: str) -> EKIPLConfig:
-        places = [f"data_path={counting_data}", f"base_path={tiny_folder}", f"output_dir={tmp_path / 'run'}"]
-        return EKIPLConfig(**merge_recipe("clevr_math", "tiny", method, [*SHORT, *places, *overrides]))
-
-    return make
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

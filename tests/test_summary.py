@@ -15,7 +15,7 @@ from open_r1.utils.provenance import git_commit, hardware, peak_rss_mib
 
 SUMMARY_KEYS = {
     *("task", "model", "method", "seed", "commit", "argv", "prompts", "steps", "seconds", "peak_rss_mib"),
-    *("base", "final", "dead_groups", "kept_share", "base_weights"),
+    *("base", "final", "dead_groups", "kept_share", "base_weights", "warnings"),
 }
 
 
@@ -112,6 +112,20 @@ def test_shares_at_start_and_end_are_means_of_a_tenth_of_the_steps(tmp_path):
     share = summarise(tmp_path, sets, sets)["kept_share"]
     assert share["start"] == pytest.approx({"policy": 0.985, "gpt": 0.015})  # steps 1 and 2
     assert share["end"] == pytest.approx({"policy": 0.805, "gpt": 0.195})  # steps 19 and 20
+
+
+def test_steps_that_reuse_candidates_have_no_shares_and_are_left_out(tmp_path):
+    """With num_iterations = 2 each second step generates nothing; here also the last of four."""
+    write_metrics(tmp_path, 4)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for line in lines[1::2]:
+        for key in ("kept_share/policy", "kept_share/gpt", "dead_groups/before", "dead_groups/after"):
+            del line[key]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sets = {"id": SetResult(10, 0.2, 0.9), "ood": SetResult(20, 0.1, 0.8)}
+    summary = summarise(tmp_path, sets, sets)
+    assert summary["kept_share"]["end"] == pytest.approx({"policy": 0.97, "gpt": 0.03})  # step 3
+    assert summary["dead_groups"] == {"before": 0.25, "after": 0.75}
 
 
 def test_a_run_of_one_step_starts_and_ends_with_it(tmp_path):

@@ -35,10 +35,11 @@ from open_r1.training.candidate_log import CandidateLog
 from open_r1.training.metrics import JsonLinesCallback, ProgressBar
 from open_r1.training.restart import disk_full_in_one_line, hold_run, train_to_the_end, whole_model
 from open_r1.training.stages import Stage, plan
-from open_r1.training.stopping import Stopped
+from open_r1.training.stopping import StopCallback, Stopped
 from open_r1.training.supervised import build_sft, lora_config
 from open_r1.training.teachers import Asking, Teachers
 from open_r1.training.trainer import EKIPLTrainer, reward_functions
+from open_r1.training.watch import WatchCallback, limits_of, read_warnings
 from open_r1.utils.entry import command_parser, run_entry
 from open_r1.utils.provenance import weights_digest
 
@@ -110,8 +111,11 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
         return str(trained)
     stage.folder.mkdir(exist_ok=True)
     model, processor = load_policy(path, config.recipe.max_pixels)
+    stop = StopCallback(config.recipe.strict)
     if stage.name == "rl":
         trainer: Any = build_trainer(config, task, model, processor, stage.rows)
+        watch = WatchCallback(stage.folder, limits_of(config.recipe), stop if config.recipe.strict else None)
+        trainer.callback_handler.callbacks.insert(0, watch)  # before those that write lines down
     else:
         trainer = build_sft(config, task, model, processor, stage.rows, stage.folder)
     trainer.remove_callback(PrinterCallback if config.disable_tqdm else ProgressCallback)
@@ -121,7 +125,7 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
         log = next(c for c in trainer.callback_handler.callbacks if isinstance(c, JsonLinesCallback))
         curve, ask = Path(str(config.output_dir)) / "curve.jsonl", functools.partial(evaluate, processor=processor)
         trainer.add_callback(CurveCallback(curve, every, ask, lambda n: seen + n * log.prompts_per_step))
-    train_to_the_end(trainer, stage.folder, config.recipe.argv, run=Path(str(config.output_dir)))
+    train_to_the_end(trainer, stage.folder, config.recipe.argv, Path(str(config.output_dir)), stop)
     return str(trained)
 
 
@@ -159,6 +163,7 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
         final=after,
         stages=[stage.folder for stage in stages],
         base_weights=weights_digest(Path(start)),
+        warnings=read_warnings(folder),
     )
     draw_run(folder)
     print_table(summary, folder)

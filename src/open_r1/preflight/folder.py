@@ -27,7 +27,8 @@ FREE = frozenset(
         *("log_on_each_node", "log_completions", "num_completions_to_print", "disable_tqdm", "log_candidates_every"),
         *("log_candidates_prompts", "report_to", "run_name", "project", "trackio_space_id", "argv", "output_dir"),
         *("save_steps", "save_strategy", "save_total_limit", "save_on_each_node"),
-        # when the run is ended
+        # when the run is warned about or ended
+        *("strict", "warn_silent_steps", "warn_format_steps", "warn_dead_steps", "warn_flat_steps", "warn_kl"),
         *("external_required", "external_budget_usd", "ddp_timeout"),
         # where servers are, how they are asked, and how long a step waits for them
         *("api_base", "key_variable", "timeout_s", "n_per_request", "requests_per_minute", "tokens_per_minute"),

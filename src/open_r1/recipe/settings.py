@@ -34,6 +34,7 @@ WeightLevel = Literal["sequence", "token"]
 WeightProposal = Literal["own", "mixture"]
 MODELS: tuple[Model, ...] = get_args(Model)
 PASS_RATE = "policy_pass_rate_below"  # the one key of external_when
+NEVER = {"rule": "it must be at least 0", "remedy": "0 warns never", "ge": 0}
 SHARE = {"rule": "it is a share in [0, 1]", "remedy": "write 68 % as 0.68", "ge": 0, "le": 1}
 # What an external model's request is made of; extra_body may not set it again.
 REQUEST_KEYS = {
@@ -343,6 +344,13 @@ class Settings(Checked):
         remedy="0 does it never",
     )
     log_candidates_prompts: int = setting(8, "Prompts at most that a process writes per entry, with their pools.", ge=1)
+
+    strict: bool = setting(False, "End the run, after a checkpoint, at the first warning (docs/METRICS.md).")
+    warn_silent_steps: int = setting(3, "Warn when every call of a teacher failed for so many steps.", **NEVER)
+    warn_format_steps: int = setting(5, "Warn when no reply of a source had both tags for so many steps.", **NEVER)
+    warn_dead_steps: int = setting(20, "Warn when no group had an advantage for so many steps.", **NEVER)
+    warn_flat_steps: int = setting(20, "Warn when the policy's accuracy or reward stayed for so many steps.", **NEVER)
+    warn_kl: float = setting(1.0, "Warn when kl/policy is above so many nats per token.", **NEVER)
 
     accelerate_config: str = setting("zero2", "File in recipes/accelerate_configs used when several processes train.")
     argv: list[str] = setting([], "The command line that made this recipe; launch.py writes it.")

@@ -44,12 +44,16 @@ def sources(metrics: Metrics) -> list[str]:
 
 
 def _kept_share(metrics: Metrics) -> dict[str, dict[str, float]]:
-    """Mean share per source over the first and the last tenth of the steps, at least one step each."""
+    """Mean share per source over the first and the last tenth of the lines that have shares, at least one line each.
+
+    Steps that train on an earlier step's candidates once more have none.
+    """
+    metrics = [line for line in metrics if f"kept_share/{POLICY}" in line]
     tenth = max(1, len(metrics) // 10)
     ends = {"start": metrics[:tenth], "end": metrics[-tenth:]}
     return {
-        end: {s: float(np.mean(np.nan_to_num(column(rows, f"kept_share/{s}")))) for s in sources(metrics)}
-        for end, rows in ends.items()
+        end: {s: float(np.mean([line.get(f"kept_share/{s}") or 0.0 for line in lines])) for s in sources(metrics)}
+        for end, lines in ends.items()
     }
 
 
@@ -66,12 +70,14 @@ def write_summary(
     final: Mapping[str, SetResult],
     stages: Sequence[Path] | None = None,
     base_weights: str | None = None,
+    warnings: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Write `run`/summary.json and return what it holds; steps, dead groups and shares come from metrics.jsonl.
 
     `seconds` has every one of STAGES but `install`, None for a stage that was not needed. `base` and `final` are the
     results before and after training by test set; `stages` are the folders of the training stages, by default `run`
-    alone; `base_weights` says which policy training began with (`weights_digest`). Dead groups and shares are None
+    alone; `base_weights` says which policy training began with (`weights_digest`); `warnings` are
+    those of the run. Dead groups and shares are None
     where no stage keeps candidates. Raises UserError where a stage's metrics.jsonl cannot be read.
     """
     assert set(seconds) == set(STAGES[1:]), f"seconds must have exactly {STAGES[1:]}, not {tuple(seconds)}"
@@ -94,6 +100,7 @@ def write_summary(
         "final": {name: result.as_json() for name, result in with_pooled_ood(final).items()},
         "dead_groups": dead,
         "kept_share": kept and _kept_share(kept),
+        "warnings": list(warnings),
     }
     write_json(run / "summary.json", summary)
     return summary
@@ -113,5 +120,7 @@ def print_table(summary: Mapping[str, Any], run: Path) -> None:
         table.add_row(name, *cells[:2], gain, *cells[2:], str(after["n"]))
     console = Console(width=100, highlight=False, soft_wrap=True)
     console.print(table)
+    for warning in summary["warnings"]:
+        console.print(f"warning at step {warning['step']}: {warning['warning']}", markup=False)
     for path in sorted(run.iterdir()):
         console.print(f"{path}{'/' if path.is_dir() else ''}", markup=False)

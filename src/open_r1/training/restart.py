@@ -60,31 +60,33 @@ def whole_model(folder: Path) -> bool:
     return first_decides(look)
 
 
-def train_to_the_end(trainer: Any, folder: Path, argv: Sequence[str], run: Path | None = None) -> None:
+def train_to_the_end(trainer: Any, folder: Path, argv: Sequence[str], run: Path, stop: StopCallback) -> None:
     """Train, from the newest whole checkpoint where there is one, and save the model.
 
     Args:
         trainer: EKIPLTrainer or WholeSFTTrainer.
         folder: of the stage: its checkpoints, its log, its model.
         argv: the command line that made the run.
-        run: the run's folder, where it is not that of the stage.
+        run: the run's folder.
+        stop: what stops the training.
 
     Raises:
         Stopped: a signal stopped the training, and a checkpoint is saved.
+        UserError: a warning ended it (the recipe's `strict`), and a checkpoint is saved.
     """
-    stop = StopCallback()
     last = first_decides(lambda: newest_whole(folder, PartialState().num_processes))
     trainer.add_callback(stop)
     with stop.listening():
         trainer.train(resume_from_checkpoint=str(last) if last else None)
         if trainer.state.global_step >= trainer.state.max_steps:
             trainer.save_whole_model(folder / "model")
+    again = f"saved and stopped after step {trainer.state.global_step}; to go on: {command_to_go_on(argv, run)}"
     if stop.signal:
-        again = command_to_go_on(argv, run or folder)
-        raise Stopped(
-            f"{stop.signal.name}: saved and stopped after step {trainer.state.global_step}; to go on: {again}",
-            128 + stop.signal,
-        )
+        raise Stopped(f"{stop.signal.name}: {again}", 128 + stop.signal)
+    if stop.reason:
+        if not PartialState().is_main_process:
+            raise SystemExit(2)
+        raise UserError(f"strict: {stop.reason}; {again}")
 
 
 def command_to_go_on(argv: Sequence[str], run: Path) -> str:

@@ -32,11 +32,14 @@ class Stopped(Exception):
 class StopCallback(TrainerCallback):
     """Turns a signal into a checkpoint and a stop at the end of the step, on every process at the same step.
 
-    `signal` is the one that was heard, or None.
+    `signal` is the one that was heard, or None. `reason` is what else ends the run (`strict`, training/watch.py): the
+    first process sets it while a line is logged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, strict: bool = False) -> None:
+        self.strict = strict
         self.signal: signal.Signals | None = None
+        self.reason = ""
         self._heard_at = 0.0
         self._due = False  # a checkpoint that waits for the end of a generation
         self._micro_batches = 0  # since this start, which began with a generation
@@ -62,18 +65,32 @@ class StopCallback(TrainerCallback):
         self._micro_batches += 1
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
-        """Stop where any process was told to; save between generations, and not what is saved as the model anyway."""
+        """Stop where a process received a signal; save between generations, and not what the model is saved as."""
         self._micro_batches += 1
+        signals, reasons = zip(*gather_object([(self.signal or 0, self.reason)]), strict=True)
+        if any(signals):
+            self.signal = signal.Signals(max(signals))  # also where another process received it
+        self.reason = max(reasons)
+        self._due |= control.should_save or bool(self.signal or self.reason)
+        return self._save_and_stop(args, state, control)
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+        """End the run at the step that gave the reason, where it lies between two generations."""
+        if self.strict and not control.should_training_stop:
+            self.reason = max(gather_object([self.reason]))
+            if self.reason:
+                self._due = True
+                return self._save_and_stop(args, state, control)
+        return control
+
+    def _save_and_stop(self, args: Any, state: TrainerState, control: TrainerControl) -> TrainerControl:
         reuse = getattr(args, "steps_per_generation", 1) * getattr(args, "num_iterations", 1)  # SFT generates nothing
-        heard = max(gather_object([self.signal or 0]))
         between, last = self._micro_batches % reuse == 0, state.global_step >= state.max_steps
-        self._due |= control.should_save or bool(heard)
         control.should_save = self._due and between and not last
         if control.should_save:
             self._due = False
             control.should_log = True  # the averages since the last line are in memory only
-        if heard and (between or last):
-            self.signal = signal.Signals(heard)  # also where another process heard it
+        if (self.signal or self.reason) and (between or last):
             control.should_training_stop = True
         return control
 
