@@ -11,6 +11,7 @@ TEACHERS ?=
 SEED ?=
 MODEL_PATH ?=
 DATA_PATH ?=
+TEST_PATH ?=
 OUTPUT ?=
 SIZE ?= tiny
 N ?=
@@ -70,7 +71,8 @@ install-gpu: $(STAMP)  ## add vllm, deepspeed and flash-attn, in the versions of
 train: $(STAMP)  ## train TASK with MODEL by METHOD into runs/<time>-... (DRY_RUN=1: show only)
 	@$(PY) -m open_r1.launch --task "$(TASK)" --model "$(MODEL)" --method "$(METHOD)" $(call option,seed,SEED) \
 		$(call option,teachers,TEACHERS) \
-		$(call option,model_path,MODEL_PATH) $(call option,data_path,DATA_PATH) $(call option,output_dir,OUTPUT) \
+		$(call option,model_path,MODEL_PATH) $(call option,data_path,DATA_PATH) $(call option,test_path,TEST_PATH) \
+		$(call option,output_dir,OUTPUT) \
 		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
 
 plan: $(STAMP)  ## memory, tokens, hours and dollars of a run of TASK with MODEL on GPUS of MEM GiB; refuses what cannot fit
@@ -79,7 +81,8 @@ plan: $(STAMP)  ## memory, tokens, hours and dollars of a run of TASK with MODEL
 
 collect: $(STAMP)  ## ask the external models ahead of training and keep what they say (MODELS=a,b N=rows BUDGET=5 DRY_RUN=1)
 	@$(PY) -m open_r1.generate --task "$(TASK)" --model "$(MODEL)" $(call option,teachers,TEACHERS) \
-		$(call option,models,MODELS) $(call option,rows,N) $(call option,budget,BUDGET) $(call option,data_path,DATA_PATH) \
+		$(call option,models,MODELS) $(call option,rows,N) $(call option,budget,BUDGET) \
+		$(call option,data_path,DATA_PATH) $(call option,test_path,TEST_PATH) \
 		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
 
 store: $(STAMP)  ## show what was bought (OUTPUT=x.parquet hands on the replies of TASK, FROM=x.parquet takes them over)
@@ -88,7 +91,7 @@ store: $(STAMP)  ## show what was bought (OUTPUT=x.parquet hands on the replies 
 
 eval: $(STAMP)  ## evaluate MODEL or MODEL_PATH on TASK's test sets (SPLIT=id|ood|all K=64 BACKEND=hf|vllm|api EXTERNAL=name)
 	@$(PY) -m open_r1.evaluate --task "$(TASK)" --model "$(MODEL)" --split "$(SPLIT)" --k "$(K)" --backend "$(BACKEND)" \
-		$(call option,model_path,MODEL_PATH) $(call option,data_path,DATA_PATH) $(call option,seed,SEED) \
+		$(call option,model_path,MODEL_PATH) $(call option,data_path,DATA_PATH) $(call option,test_path,TEST_PATH) $(call option,seed,SEED) \
 		$(call option,output,OUTPUT) $(call option,teachers,TEACHERS) $(call option,external,EXTERNAL) $(ARGS)
 
 report: $(STAMP)  ## Table 1 beside the paper's and figures 3, 4, 5 of RUNS="runs/a runs/b", or of a folder of runs
@@ -119,7 +122,8 @@ bench: $(STAMP)  ## measure a training step against TRL's own trainer (SHAPE=tin
 	@$(PY) scripts/benchmark_update.py --shape "$(SHAPE)" $(ARGS)
 
 check-data: $(STAMP)  ## count and check every row of DATA_PATH, a folder or one JSON file
-	@$(PY) -m open_r1.cli.check_data --data_path "$(DATA_PATH)" $(ARGS)
+	@$(PY) -m open_r1.cli.check_data --data_path "$(DATA_PATH)" \
+		$(if $(filter command,$(origin TASK)),--task "$(TASK)") $(ARGS)
 
 download: $(STAMP)  ## fetch the Reason-RFT-CoT data set from the Hugging Face hub
 	@$(PY) -m open_r1.cli.download $(call option,output,OUTPUT) $(ARGS)

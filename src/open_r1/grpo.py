@@ -16,7 +16,7 @@ from accelerate import PartialState
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from open_r1.configs import EKIPLConfig, load_config, weighting_of
-from open_r1.data.prepare import prepare_rows
+from open_r1.data.prepare import prepare_rows, test_sets
 from open_r1.data.prompts import to_dataset
 from open_r1.evaluation.curve import CurveCallback
 from open_r1.evaluation.run import Evaluate, Seconds, evaluate_once, evaluate_path, evaluate_policy, grader
@@ -135,7 +135,7 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
     task = get_task(recipe.task)
     seconds: Seconds = {"data": 0.0, "base": 0.0, "train": 0.0, "eval": 0.0}
     with timed(seconds, "data"):
-        tests = prepare_rows(task, recipe, ["train", *task.test_files])
+        tests = prepare_rows(task, recipe, ["train", *test_sets(task, recipe)])
         train = tests.pop("train")
     with timed(seconds, "base"):
         path = start = base_policy(recipe, task)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from open_r1.data.image_files import Examined, examine_all
 from open_r1.data.row_format import image_names, parse_row, read_list, row_id
+from open_r1.data.sets import in_layout, set_files
 from open_r1.schema import Row, UserError
 from open_r1.utils.hub import fetch, is_hub_id
-from open_r1.utils.names import unknown_name
 from open_r1.utils.terminal import printable
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def read_rows(
     first_with: dict[str, tuple[Path, int]] = {}
     for file in set_files(task, path, split):
         items = read_list(file)
-        folder = _image_folder(path, file, split, items, image_folder)
+        folder = _image_folder(path if in_layout(task, path) else file, file, split, items, image_folder)
         for index, item in enumerate(items):
             name = row_id(item, file, index)
             try:
@@ -138,31 +138,6 @@ def _decoded(good: list[Placed], limit: int | None) -> dict[Path, Examined]:
         logger.info("%d pictures: their files are there, none was decoded; `make check-data` does so", len(pictures))
         return {}
     return examine_all(pictures)
-
-
-def set_files(task: "Task", path: Path, split: str) -> list[Path]:
-    """The JSON files of a set: those that the task's glob finds in a folder, or `path` itself if it is a file.
-
-    Raises:
-        UserError: unknown set, no such path, or no such file in the folder.
-    """
-    globs = {"train": task.train_files, **task.test_files}
-    if split not in globs:
-        raise unknown_name("set", split, globs, where=f"task {task.name}")
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(
-            f"{path} does not exist; data are a folder in the Reason-RFT-CoT layout, a JSON file, or a hub id"
-            " owner/name; make some with `make data` or fetch the real set with `make download`"
-        )
-    files = sorted(path.glob(globs[split]))
-    if not files:
-        raise UserError(
-            f"{path} has no file {globs[split]}, which holds set '{split}' of {task.name} in the Reason-RFT-CoT"
-            " layout; name the file so, or give the JSON file itself as data path"
-        )
-    return files
 
 
 def _image_folder(path: Path, file: Path, split: str, items: list[Any], given: str | Path | None) -> Path:

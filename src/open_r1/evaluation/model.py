@@ -15,11 +15,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from open_r1.data.prepare import prepare_rows
+from open_r1.data.prepare import prepare_rows, test_sets
 from open_r1.evaluation.backends import BackEnd, Question
 from open_r1.evaluation.options import Evaluation, claim, make_back_end, read_evaluation
 from open_r1.evaluation.pass_at_k import pass_at_k, powers_of_two, standard_error
-from open_r1.schema import Row, Score
+from open_r1.schema import Row, Score, UserError
 from open_r1.tasks import Task, get_task
 from open_r1.utils.entry import command_parser
 from open_r1.utils.files import append_jsonl, read_jsonl, write_json, write_jsonl
@@ -84,7 +84,10 @@ def evaluate(evaluation: Evaluation, split: str, folder: Path) -> dict[str, Any]
     """Ask, grade and summarise; writes and returns what scores.json holds."""
     recipe, k = evaluation.recipe, evaluation.k
     task = get_task(recipe.task)
-    names = [name for name in task.test_files if split == "all" or name.startswith(split)]
+    known = test_sets(task, recipe)
+    names = [name for name in known if split == "all" or name.startswith(split)]
+    if not names:
+        raise UserError(f"these data have no test set '{split}'; they have {', '.join(known)}; give SPLIT=all")
     claim(folder, evaluation)
     sets = {name: rows[: evaluation.rows] for name, rows in prepare_rows(task, recipe, names).items()}
     done = sum(len(read_lines(folder / f"{name}.jsonl")) for name in names)

@@ -21,12 +21,12 @@ from open_r1.utils.files import write_json
 from open_r1.utils.names import unknown_name
 
 BACKENDS = ("hf", "vllm", "api")
-SPLITS = ("id", "ood", "all")
+SPLITS = ("id", "ood", "test", "all")
 # What makes replies other replies; a folder holds those of one set of these, of any k: more can be added later.
 IDENTITY = (
     *("task", "model_path", "backend", "prompt_kind", "eval_setting", "temperature", "eval_top_p", "eval_top_k"),
-    *("eval_max_completion_length", "max_pixels", "data_path", "data_size", "num_train_rows", "num_test_rows", "seed"),
-    *("external_models", "rows"),
+    *("eval_max_completion_length", "max_pixels", "data_path", "test_path", "data_size", "num_train_rows"),
+    *("num_test_rows", "test_share", "test_seed", "seed", "external_models", "rows"),
 )
 
 
@@ -124,9 +124,10 @@ def claim(folder: Path, evaluation: Evaluation) -> None:
     if path.is_file():
         theirs = json.loads(path.read_text())
         for key in IDENTITY:
-            if theirs.get(key) != mine[key]:
+            field = Settings.model_fields.get(key)  # a folder of an earlier version lacks settings that came later
+            if (other := theirs.get(key, field and field.default)) != mine[key]:
                 raise UserError(
-                    f"{folder} holds replies with {key} {theirs.get(key)!r}, not {mine[key]!r}; an evaluation goes on"
+                    f"{folder} holds replies with {key} {other!r}, not {mine[key]!r}; an evaluation goes on"
                     " only with its own settings; give another OUTPUT"
                 )
     elif folder.is_dir() and any(folder.iterdir()):

@@ -62,7 +62,11 @@ def joined(parts: Sequence[SetResult]) -> SetResult:
 
 
 def with_pooled_ood(results: Mapping[str, SetResult]) -> dict[str, SetResult]:
-    """Order a task's sets as id, ood, then parts; `ood` pools `ood_left` and `ood_right` where only those are there."""
+    """Order test sets as id, ood, the parts of ood, then others; a task may have any of these, or one set of any name.
+
+    `ood` pools `ood_left` and `ood_right` where it is not there itself.
+    """
     parts = {name: result for name, result in results.items() if name.startswith("ood_")}
-    ood = joined(list(parts.values())) if parts else results["ood"]
-    return {"id": results["id"], "ood": ood, **parts}
+    known = ({"ood": joined(list(parts.values()))} if parts else {}) | dict(results)
+    first = [name for name in ("id", "ood", *parts) if name in known]
+    return {name: known[name] for name in (*first, *(name for name in known if name not in first))}

@@ -88,13 +88,13 @@ def _missing_weights(recipe: Recipe) -> Iterator[str]:
 
 
 def _missing_data(recipe: Recipe) -> Iterator[str]:
-    path = recipe.data_path
-    if not path or Path(path).exists() or default_folder(path).exists():
-        return
-    if recipe.model == "tiny":
-        yield f"data: no folder or JSON file {path}, and MODEL=tiny downloads nothing; leave it out for synthetic data"
-    elif problem := _unreachable(path, "dataset"):
-        yield f"data: {path} is neither here nor in data/, and {problem}; run `make download` or give DATA_PATH=folder"
+    for path in (recipe.data_path, recipe.test_path):
+        if not path or Path(path).exists() or default_folder(path).exists():
+            continue
+        if recipe.model == "tiny":
+            yield f"data: no folder or file {path}, and MODEL=tiny downloads nothing; leave it out for synthetic data"
+        elif problem := _unreachable(path, "dataset"):
+            yield f"data: {path} is neither here nor in data/, and {problem}; run `make download` or give a folder"
 
 
 def _missing_key(recipe: Recipe) -> Iterator[str]:

@@ -245,7 +245,17 @@ class Settings(Checked):
         480_000, "Pictures are scaled down to at most this many pixels before the vision tower.", ge=1
     )
 
-    data_path: str = setting("", "Folder, JSON file or hub id of the data; empty: synthetic data are made.")
+    data_path: str = setting("", "Folder, file of rows or hub id of the data; empty: synthetic data are made.")
+    test_path: str = setting("", "The same of the test rows; empty: those of data_path, else a share held out of it.")
+    test_share: float = setting(
+        0.1,
+        "Share of the rows that is held out for evaluation where data_path comes without test data.",
+        gt=0,
+        lt=1,
+        rule="it is a share in (0, 1)",
+        remedy="write 10 % as 0.1",
+    )
+    test_seed: int = setting(0, "Which rows are held out; apart from the training seed, so that seeds compare.")
     data_size: DataSize = setting("tiny", "Size of the synthetic pictures: tiny or full.")
     num_train_rows: int | None = setting(None, "Training rows to make or to use; empty: all there are.", ge=1)
     num_test_rows: int | None = setting(None, "Rows to evaluate per test set; empty: all there are.", ge=1)
