@@ -19,6 +19,7 @@ from open_r1.data.prepare import prepare_rows, test_sets
 from open_r1.evaluation.backends import BackEnd, Question
 from open_r1.evaluation.options import Evaluation, claim, make_back_end, read_evaluation
 from open_r1.evaluation.pass_at_k import pass_at_k, powers_of_two, standard_error
+from open_r1.rewards.deadline import of_row
 from open_r1.schema import Row, Score, UserError
 from open_r1.tasks import Task, get_task
 from open_r1.utils.entry import command_parser
@@ -47,7 +48,8 @@ def ask_set(
     open_ = [Question(row, i) for row in ordered for i in range(k) if (row.id, i) not in done]
     for (row, sample), reply in back_end(open_, f"{name}: {len(open_)} replies") if open_ else ():
         line = {"id": row.id, "sample": sample, "kind": row.kind, "answer": row.answer, "reply": reply}
-        score = task.grade(reply or "", row.answer, setting)  # an empty reply is wrong for every grader
+        with of_row(row.id):
+            score = task.grade(reply or "", row.answer, setting)  # an empty reply is wrong for every grader
         parts = {part: value for part, value in asdict(score).items() if value is not None}
         done[row.id, sample] = line | {"failed": reply is None} | parts
         append_jsonl(path, [done[row.id, sample]])

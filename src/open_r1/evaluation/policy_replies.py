@@ -17,6 +17,7 @@ from open_r1.policy.prefill_sharing import prefill_shared
 from open_r1.policy.vision_sharing import preprocess_once
 from open_r1.recipe.rules import Recipe
 from open_r1.recipe.settings import PromptKind
+from open_r1.rewards.deadline import of_row
 from open_r1.schema import Row, Score
 from open_r1.tasks import Task
 from open_r1.utils.files import append_jsonl
@@ -95,7 +96,8 @@ def evaluate_set(replies: Iterable[tuple[Row, str]], grade: Callable[[str, str],
     scores = []
     output.unlink(missing_ok=True)
     for row, reply in replies:
-        scores.append(grade(reply, row.answer))
+        with of_row(row.id):
+            scores.append(grade(reply, row.answer))
         line = {"id": row.id, "kind": row.kind, "answer": row.answer, "reply": reply}
         append_jsonl(output, [line | asdict(scores[-1])])
     return SetResult.from_scores(scores)

@@ -1,10 +1,11 @@
-"""The last guard: grading that does not end is ended, with the row's answer, and never becomes a score.
+"""The last guard: grading that does not end is ended, with the row's name, and never becomes a score.
 
 The graders are bounded by the form of a text and need no clock. Should one loop all the same, a thread that wakes up
 now and then raises `GradingTimeout` where it loops, in whatever thread that is.
 """
 
 import ctypes
+import os
 import threading
 import time
 from collections.abc import Generator
@@ -27,54 +28,74 @@ class _Watch:
         self.lock = threading.Lock()
         self.began: dict[int, float] = {}
         self.late: set[int] = set()
-        self.thread: threading.Thread | None = None
+        self.started = False
 
     def start(self) -> None:
-        self.thread = threading.Thread(target=self.look, name="grading deadline", daemon=True)
-        self.thread.start()
+        """Begin to look, once."""
+        self.started = True
+        threading.Thread(target=self.look, name="grading deadline", daemon=True).start()
 
     def look(self) -> None:
+        """Raise GradingTimeout in every thread that is late."""
         while True:
             time.sleep(_WAKE_UP)
             with self.lock:
-                for thread, began in self.began.items():
+                for thread, began in list(self.began.items()):
                     if time.monotonic() - began > SECONDS and thread not in self.late:
                         self.late.add(thread)
-                        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                            ctypes.c_ulong(thread), ctypes.py_object(GradingTimeout)
-                        )
+                        _raise_in(thread, GradingTimeout)
+
+    def leave(self, thread: int) -> bool:
+        """Stop to look after a thread; whether it was late."""
+        with self.lock:
+            self.began.pop(thread, None)
+            late = thread in self.late
+            self.late.discard(thread)
+            if late:
+                _raise_in(thread, None)  # what was raised may not have arrived yet
+            return late
+
+
+def _raise_in(thread: int, error: type[Exception] | None) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error) if error else None)
 
 
 _watch = _Watch()
 
 
-def _fresh() -> None:
+def _renew() -> None:
     global _watch
-    _watch = _Watch()  # the thread did not come along, and another thread may have held the lock
+    _watch = _Watch()  # its thread did not come along, and another thread may have held its lock
 
 
-import os  # noqa: E402
-
-os.register_at_fork(after_in_child=_fresh)
+os.register_at_fork(after_in_child=_renew)
 
 
 @contextmanager
 def guarded(answer: str) -> Generator[None]:
     """Raise GradingTimeout, which names the row's answer, where the block takes longer than `SECONDS`."""
     watch, thread = _watch, threading.get_ident()
-    if watch.thread is None:
-        watch.start()
     if thread in watch.began:  # a guarded block inside another
         yield
         return
+    if not watch.started:
+        watch.start()
     watch.began[thread] = time.monotonic()
+    late = False
     try:
         yield
     except GradingTimeout:
-        raise GradingTimeout(
-            f"grading against the answer {answer[:80]!r} took over {SECONDS:g} s; no score is given"
-        ) from None
+        late = True
     finally:
-        with watch.lock:
-            watch.began.pop(thread, None)
-            watch.late.discard(thread)
+        late = watch.leave(thread) or late
+    if late:
+        raise GradingTimeout(f"grading against the answer {answer[:80]!r} took over {SECONDS:g} s: no score is given")
+
+
+@contextmanager
+def of_row(row_id: str) -> Generator[None]:
+    """Name the row in a GradingTimeout of the block."""
+    try:
+        yield
+    except GradingTimeout as late:
+        raise GradingTimeout(f"row {row_id}: {late}; leave the row out and report its text") from None

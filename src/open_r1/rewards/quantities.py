@@ -331,9 +331,19 @@ def close(one: Number, other: Number) -> bool:
     if not isinstance(one, float) and not isinstance(other, float):
         gap = abs(one - other)
         return gap < _SAME and gap <= _RELATIVE * abs(other)
-    gap = abs(float(one) - float(other))
-    size = abs(float(other))
+    size = abs(as_float(other))
+    gap = abs(as_float(one) - as_float(other))
+    if not math.isfinite(gap):
+        return False
     return gap < max(_SAME if size else 1e-9, 1e-12 * size) and (gap <= 1e-4 * size or size < 1e-12)
+
+
+def as_float(number: Number) -> float:
+    """The number as a float; infinite where it is too large for one."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 _SAME = Fraction(5, 10**7)  # numbers agree to six decimals, as in math-verify: 0.333333 is 1/3, 0.3333 is not
@@ -347,11 +357,14 @@ def tolerant_credit(given: Quantity, true: Quantity) -> float:
     """
     if true.number == 0 or (given.unit and true.unit and given.unit != true.unit):
         return 0.0
-    error = float(abs(1 - Fraction(given.number) / Fraction(true.number)))
+    if math.inf in (abs(given.number), abs(true.number)):
+        return 0.0
+    exact = abs(1 - Fraction(given.number) / Fraction(true.number))
+    if exact >= _MAX_ERROR:
+        return 0.0
+    error = float(exact)
     if error <= _FREE_ERROR:
         return 1.0
-    if error >= _MAX_ERROR:
-        return 0.0
     return (math.cos(math.pi * (error - _FREE_ERROR) / (_MAX_ERROR - _FREE_ERROR)) + 1) / 2
 
 

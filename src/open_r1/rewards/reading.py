@@ -8,7 +8,7 @@ from functools import lru_cache
 from open_r1.rewards.formula import MAX_FORMULA, Formula, NotAFormula, Number, difference, read_formula
 from open_r1.rewards.formula_value import Undefined
 from open_r1.rewards.plain import trimmed
-from open_r1.rewards.quantities import Quantity, read_quantity
+from open_r1.rewards.quantities import Quantity, as_float, read_quantity
 from open_r1.rewards.values import (
     Approximate,
     Elements,
@@ -239,7 +239,7 @@ def _equated(sides: list[str], signs: list[str], depth: int) -> Value | None:
     if signs[-1] == "≈" and isinstance(last, Quantity) and len(sides) > 1:
         exact = _read(sides[-2], depth + 1)
         if isinstance(exact, Quantity):
-            near = math.isclose(exact.number, last.number, rel_tol=0.01, abs_tol=0.01)
+            near = math.isclose(as_float(exact.number), as_float(last.number), rel_tol=0.01, abs_tol=0.01)
             last = Approximate(exact, last) if near else None
     if last is None or not all(_links(side, depth) for side in sides[1:-1]):
         return None

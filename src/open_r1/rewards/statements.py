@@ -134,7 +134,7 @@ def _marked(text: str) -> list[Value | None]:
     ends = [marker.start() for marker in markers[1:]] + [len(text)]
     parts = [(marker, text[marker.end() : end]) for marker, end in zip(markers, ends, strict=False)]
     final = [(marker, part) for marker, part in parts if marker["final"] or marker["last"]]
-    said = [_lines(part.strip(" \n*:")) for _, part in (final or parts)[-_MAX_SENTENCES:]]
+    said = [_lines(part.strip(" \n*:")) for _, part in (final or parts)[-_MAX_SENTENCES:] if _STATES.search(part)]
     return [_behind(lines[:_MAX_SENTENCES]) for lines in said if lines]
 
 

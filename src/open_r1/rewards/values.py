@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from open_r1.rewards.formula import Formula, Number, Tree, constant, difference
 from open_r1.rewards.formula_value import equal, ratio
-from open_r1.rewards.quantities import Quantity, close, same_quantity
+from open_r1.rewards.quantities import Quantity, as_float, close, same_quantity
 
 _MAX_ITEMS = 12
 
@@ -173,7 +173,7 @@ def _same_ratio(one: Ratio, other: Value) -> bool:
         return fraction and close(other.number * parts[1], parts[0])
     if not isinstance(other, Ratio) or len(parts) != len(other.parts) or 0 in parts or 0 in other.parts:
         return False
-    factors = [float(a) / float(b) for a, b in zip(parts, other.parts, strict=True)]
+    factors = [as_float(a) / as_float(b) for a, b in zip(parts, other.parts, strict=True)]
     return all(math.isclose(factor, factors[0], rel_tol=1e-6) for factor in factors)
 
 

@@ -7,7 +7,7 @@ def any_of(words: str) -> str:
     r"""A pattern for any of the words of a text; an underscore stands for white space.
 
     >>> any_of("more_than or")
-    '(?:more\\\\s+than|or)'
+    '(?:more\\s+than|or)'
     """
     return "(?:" + "|".join(word.replace("_", r"\s+") for word in words.split()) + ")"
 

@@ -24,6 +24,7 @@ from open_r1.method.candidates import external_candidates, policy_candidates
 from open_r1.method.groups import Generated, Groups, Rule
 from open_r1.method.weighting import count_unweighted, has_weight, weigh
 from open_r1.method.weights import Weighting
+from open_r1.rewards.deadline import of_row
 from open_r1.schema import POLICY, Answers, Candidate, Failure, Row, Score
 from open_r1.training.barrier import Meeting
 from open_r1.training.candidate_log import CandidateLog, describe_prompt
@@ -212,7 +213,11 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         return self.teachers.watch(cast(Any, sampler), rows, block, of.num_processes, of.process_index)
 
     def _grader(self, row: Row) -> Callable[[str], Score]:
-        return lambda reply: self.grade(reply, row.answer)
+        def grade(reply: str) -> Score:
+            with of_row(row.id):
+                return self.grade(reply, row.answer)
+
+        return grade
 
     def _external_candidates(self, row: Row, answers: Answers) -> list[Candidate]:
         """Tokenise and score what the external models said of one prompt; a failed model leaves its slots empty.
