@@ -23,6 +23,7 @@ MEM ?= 80
 MODELS ?=
 BUDGET ?=
 FROM ?=
+SETTLE ?=
 DRY_RUN ?=
 # What to evaluate (make eval): which sets, how many replies a row, who answers; and for make report: which runs;
 # for make gallery: which run, and which of its steps
@@ -85,9 +86,9 @@ collect: $(STAMP)  ## ask the external models ahead of training and keep what th
 		$(call option,data_path,DATA_PATH) $(call option,test_path,TEST_PATH) \
 		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
 
-store: $(STAMP)  ## show what was bought (OUTPUT=x.parquet hands on the replies of TASK, FROM=x.parquet takes them over)
-	@$(PY) -m open_r1.cli.store $(if $(or $(OUTPUT),$(FROM),$(filter command,$(origin TASK))),--task "$(TASK)") \
-		$(call option,output,OUTPUT) $(call option,from,FROM) $(ARGS)
+store: $(STAMP)  ## show what was bought (TASK=t OUTPUT=x.parquet hands on, FROM=x.parquet takes over, SETTLE=model=dollars)
+	@$(PY) -m open_r1.cli.store $(if $(or $(filter-out %.sqlite %.db,$(OUTPUT)),$(FROM),$(filter command,$(origin TASK))),--task "$(TASK)") \
+		$(call option,output,OUTPUT) $(call option,from,FROM) $(call option,settle,SETTLE) $(ARGS)
 
 eval: $(STAMP)  ## evaluate MODEL or MODEL_PATH on TASK's test sets (SPLIT=id|ood|all K=64 BACKEND=hf|vllm|api EXTERNAL=name)
 	@$(PY) -m open_r1.evaluate --task "$(TASK)" --model "$(MODEL)" --split "$(SPLIT)" --k "$(K)" --backend "$(BACKEND)" \

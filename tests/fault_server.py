@@ -12,7 +12,7 @@ import logging
 import random
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
@@ -27,8 +27,25 @@ FAULTS = (
 class FaultServer:
     """Serves while the `with` block lasts, in a thread of its own."""
 
-    def __init__(self, plan: Mapping[str, float] | None = None, seed: int = 0, latency_s: float = 0.0):
-        """Misbehave with these shares ("ok" among them)."""
+    def __init__(
+        self, plan: Mapping[str, float] | None = None, seed: int = 0, latency_s: float = 0.0,
+        script: Sequence[str] = (), answer: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+        raw: str | None = None, refuse: tuple[int, str] | None = None, redirect: tuple[int, str] | None = None,
+    ):  # fmt: skip
+        """Misbehave with these shares ("ok" among them), or in one way.
+
+        Args:
+            plan: shares of FAULTS.
+            seed: of the plan.
+            latency_s: before each answer.
+            script: the kinds of the first requests, in the order in which they arrive.
+            answer: of a request's body, keys of the response in place of the usual ones.
+            raw: the body of every response, with status 200.
+            refuse: status and message of every response.
+            redirect: status of every response, and the address to which it leads.
+        """
+        self._script, self._change, self._raw, self._refuse = list(script), answer, raw, refuse
+        self._redirect = redirect
         self.plan, self.seed, self.latency_s = dict(plan or {"ok": 1.0}), seed, latency_s
         self.asked: list[dict[str, Any]] = []  # every request's body
         self.headers: list[Mapping[str, str]] = []
@@ -73,6 +90,7 @@ class FaultServer:
         self._seen[prompt] += 1
         chance = random.Random(f"{self.seed}/{prompt}/{self._seen[prompt]}")
         kind = chance.choices(list(self.plan), list(self.plan.values()))[0]
+        kind = self._script.pop(0) if self._script else kind
         self.kinds[kind] += 1
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
@@ -84,12 +102,19 @@ class FaultServer:
 
     async def _answer(self, request: web.Request, body: dict[str, Any], kind: str) -> web.StreamResponse:
         n = body.get("n", 1)
+        if self._raw is not None:
+            return web.Response(text=self._raw, content_type="application/json")
+        if self._refuse is not None:
+            return _json({"error": {"message": self._refuse[1]}}, self._refuse[0])
+        if self._redirect is not None:
+            status, url = self._redirect
+            return web.Response(status=status, headers={"Location": f"{url}/chat/completions"})
         match kind:
             case "429":
                 return _json({"error": {"message": "slow down"}}, 429)
             case "429 retry-after":
                 return _json({"error": {"message": "slow down"}}, 429, {"Retry-After": "0.05"})
-            case "500" | "503":
+            case "400" | "408" | "499" | "500" | "502" | "503" | "504" | "520" | "524":
                 return _json({"error": {"message": "out of order"}}, int(kind))
             case "400 n" if n == 1 and "logprobs" not in body:
                 return _json(completion(1, body))
@@ -122,7 +147,7 @@ class FaultServer:
             case "10 MB":
                 return _json(completion(n, body, text="jam " * (10 * 2**18)))
             case "ok":
-                return _json(completion(n, body))
+                return _json(completion(n, body) | dict(self._change(body) if self._change else {}))
         raise AssertionError(f"no fault '{kind}'")
 
     async def _stream(self, request: web.Request, answer: dict[str, Any], kind: str) -> web.StreamResponse:

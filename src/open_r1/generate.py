@@ -57,14 +57,16 @@ def look_up(provider: StoredProvider, rows: Sequence[Row], recipe: Recipe) -> Ta
     task, tally, kind = get_task(recipe.task), Tally(), recipe.prompt_kind
     for row in tqdm(rows, desc=f"{provider.name}: looking up", unit="row", delay=2, leave=False):
         request = Request(row, messages(row, task, kind), n=provider.n)
-        have = len(provider.stored(request))
-        if have < provider.n:
-            missing = replace(request, n=provider.n - have, first=have)
+        have = provider.stored(request)
+        if len(have) < provider.n:
+            missing = replace(request, n=provider.n - len(have), first=len(have))
             tally.bound_usd += upper_bound_usd(provider.provider, missing)
             tally.missing.append(missing)
             tally.todo.append(request)
-        else:
+        elif tally.any_text(have):
             tally.stored += 1
+        else:
+            tally.stored_blank += 1
     return tally
 
 
@@ -95,7 +97,7 @@ def main(argv: Sequence[str]) -> int:
     print(describe(providers[0].store, providers[0].ledger, recipe.task))
     left = left_over(providers, tallies)
     print("\n".join(left) or f"all {len(rows)} prompts have their replies")
-    return 1 if left else 0
+    return 1 if any(tally.without_reply for tally in tallies) else 0
 
 
 if __name__ == "__main__":

@@ -14,8 +14,22 @@ POLICY = "policy"  # Candidate.source of the model that is trained; any other so
 class UserError(ValueError):
     """Something the user gave cannot be meant: the message is one line with what, where, the rule and the remedy.
 
-    Entries print the message alone and exit with status 2; every other exception keeps its traceback.
+    Entries print the message alone and exit with status 2; every other exception keeps its traceback. What the message
+    quotes (file names, a server's words) may hold escape codes that a terminal would obey; they are written out.
     """
+
+    def __init__(self, message: object):
+        """Take the message, made `printable`."""
+        super().__init__(printable(str(message)))
+
+
+def printable(text: str) -> str:
+    r"""Write out what a terminal would obey or could not show; ends of lines stay.
+
+    >>> printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 @dataclass(frozen=True)

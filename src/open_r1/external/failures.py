@@ -1,21 +1,30 @@
-"""What external models failed to deliver: counted per model, warned about now and then, an abort where asked for."""
+"""Counts what external models failed to deliver, warns now and then, and ends the run where that is asked for."""
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 
 from open_r1.schema import Answers, Failure, Reply, UserError
 
 WARN_EVERY = 50  # failures of one model between two warnings
+SILENT_STEPS = 3  # steps without one reply, from the first on, before that is said
 
 logger = logging.getLogger(__name__)
 
 
 class FailureLog:
-    """Failures per model over the life of a pool."""
+    """Failures per model over the life of a gatherer."""
 
     def __init__(self, names: Sequence[str]):
         self.totals = dict.fromkeys(names, 0)
         self._warned_at: dict[str, int] = {}
+        self._silent: Counter[str] = Counter()  # steps in which a model was asked, until it answers for the first time
+        self._answered: set[str] = set()
+
+    @property
+    def silent(self) -> list[str]:
+        """The models that were asked in SILENT_STEPS steps or more and have not answered once."""
+        return [name for name, steps in self._silent.items() if steps >= SILENT_STEPS]
 
     def settle(self, answers: list[Answers], step: int) -> dict[str, int]:
         """Drop blank replies from `answers` in place and record the failures of this step.
@@ -32,6 +41,11 @@ class FailureLog:
                 by_model[name], failures = _without_blanks(name, answer)
                 failed[name] += failures
         for name, failures in failed.items():
+            if any(isinstance(replies := by_model.get(name), list) and replies for by_model in answers):
+                self._answered.add(name)
+                del self._silent[name]
+            elif failures and name not in self._answered:
+                self._silent[name] += 1
             if failures:
                 self._record(name, failures, step)
         return {name: len(failures) for name, failures in failed.items()}
@@ -42,10 +56,11 @@ class FailureLog:
         total, last = self.totals[name], failures[-1]
         if name not in self._warned_at or total - self._warned_at[name] >= WARN_EVERY:
             self._warned_at[name] = total
+            never = f"; IT HAS NOT ANSWERED ONCE in {self._silent[name]} steps" if self._silent[name] > 1 else ""
             logger.warning(
-                "external model '%s' failed %d times in step %d (%s: %s), %d times so far; groups are filled from the"
+                "external model '%s' failed %d times in step %d (%s: %s), %d times so far%s; groups are filled from the"
                 " replies that came; next warning after %d more failures",
-                *(name, len(failures), step, last.reason, last.message, total, WARN_EVERY),
+                *(name, len(failures), step, last.reason, last.message, total, never, WARN_EVERY),
             )
 
 
@@ -56,7 +71,7 @@ def require(answers: list[Answers], step: int) -> None:
         if failed:
             raise UserError(
                 f"external model '{name}' failed for {len(failed)} of {len(answers)} prompts in step {step}"
-                f" ({failed[-1].reason}: {failed[-1].message}), but external_required is true; mend the model or its"
+                f" ({failed[-1].reason}: {failed[-1].message}), but external_required is true; correct the model or its"
                 " deadline and resume from the last checkpoint, or set external_required: false"
             )
 
@@ -68,6 +83,17 @@ def _without_blanks(name: str, answer: list[Reply] | Failure) -> tuple[list[Repl
     good = [reply for reply in answer if reply.text.strip()]
     if not good:
         refused = bool(answer) and all(reply.finish_reason == "content_filter" for reply in answer)
-        blank = Failure(name, "refused" if refused else "bad_reply", f"{len(answer)} replies, none with text")
+        blank = Failure(
+            name, "refused" if refused else "bad_reply", f"{len(answer)} replies, none with text{why_blank(answer)}"
+        )
         return blank, [blank]
     return good, [Failure(name, "bad_reply", "a reply without text")] * (len(answer) - len(good))
+
+
+def why_blank(replies: Sequence[Reply]) -> str:
+    """What blank replies have in common and what helps, to go behind their number."""
+    if any(not reply.text.strip() and reply.finish_reason == "length" for reply in replies):
+        return (
+            ": hidden reasoning used up max_tokens; raise it (the replies are then bought anew) or ask for less effort"
+        )
+    return ""

@@ -1,4 +1,4 @@
-"""The pool of external models: asks every model about every prompt of a step at once, and waits no longer than allowed.
+"""Gathers replies: asks every external model about every prompt of a step at once, waits no longer than allowed.
 
 A step never dies of a teacher: what has not come by the deadline is a `Failure`, and the group is filled from what is
 there. Only `required=True` turns a failure into an abort. Exceptions are no failures: they propagate.
@@ -43,8 +43,8 @@ async def score_all(
 
     async def one(p: int, provider: Any) -> list[tuple[int, tuple[str, str], LogProbs]]:
         texts = list(dict.fromkeys(text for source, text in written_PG[p] if source != provider.name))
-        told = await provider.score(requests[p], texts) if texts else []
-        return [(p, (provider.name, text), x) for text, x in zip(texts, told, strict=True) if x is not None]
+        scores: list[LogProbs | None] = await provider.score(requests[p], texts) if texts else []
+        return [(p, (provider.name, text), x) for text, x in zip(texts, scores, strict=True) if x is not None]
 
     tasks = [asyncio.create_task(one(p, provider)) for p in range(len(requests)) for provider in providers]
     try:
@@ -73,7 +73,7 @@ class Gathered(NamedTuple):
 
 
 class Gatherer:
-    """All external models of a run, served by one event-loop thread that lives as long as the pool.
+    """All external models of a run, served by one event-loop thread that lives as long as the gatherer.
 
     The thread starts with the first question and ends with `close` (called at exit if nobody did): clients of HTTP
     APIs break or leak when event loops come and go.
@@ -98,7 +98,7 @@ class Gatherer:
 
     @property
     def failures(self) -> dict[str, int]:
-        """Failures per model since the pool was made."""
+        """Failures per model since the gatherer was made."""
         return dict(self._log.totals)
 
     @functools.cached_property
@@ -120,7 +120,7 @@ class Gatherer:
             deadline_s: for the whole step, counted from this question (the recipe's `external_deadline_s`).
 
         Returns:
-            A function to call once. It raises UserError when a model failed and the pool is `required`; RuntimeError
+            A function to call once. It raises UserError when a model failed and `required` is set; RuntimeError
             when a provider blocks the event loop, so that not even the deadline could be kept; and whatever exception
             a provider raised, with a note that names the model and the row.
         """
@@ -229,4 +229,9 @@ async def _prefetch_all(providers: Sequence[StoredProvider], requests: Sequence[
 
 
 async def _close_all(providers: Sequence[Provider]) -> None:
+    """Close the providers, then end what they or their libraries left running, so that no task outlives its loop."""
     await asyncio.gather(*(provider.aclose() for provider in providers))
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)

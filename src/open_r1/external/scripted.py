@@ -40,7 +40,9 @@ class ScriptedProvider:
     name: str
     n: int
     accuracy: float  # in [0, 1]: mean accuracy; on spatial rows mean partial score
-    accuracy_by_kind: Mapping[str, float] = field(default_factory=dict)  # by Row.kind, in place of `accuracy`
+    accuracy_by_kind: Mapping[str, float] = field(
+        default_factory=dict[str, float]
+    )  # by Row.kind, in place of `accuracy`
     correlation: float = 0.0  # rho in [0, 1)
     format_rate: float = 1.0  # share of replies whose tags are in place; the others lack the opening think tag
     fail_rate: float = 0.0  # share of questions that it fails on, always the same ones

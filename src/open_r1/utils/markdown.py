@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Sequence
 
-from open_r1.schema import UserError
+from open_r1.schema import UserError, printable
 
 COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -38,6 +38,6 @@ def number_text(value: float | None) -> str:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
+    """A Markdown table; names in it may come from elsewhere, so that what a terminal would obey is written out."""
+    lines = [head, ["---"] * len(head), *([printable(cell) for cell in row] for row in rows)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -41,7 +41,9 @@ class _Encoded(NamedTuple):
 def chat(request: Request, max_pixels: int) -> Chat:
     """Build the messages; reads and may scale pictures, so it is run in a thread."""
     opened = iter(request.images)
-    sizes, texts, messages = [], [], []
+    sizes: list[tuple[int, int]] = []
+    texts: list[str] = []
+    messages: list[dict[str, Any]] = []
 
     def part(piece: Mapping[str, Any]) -> dict[str, Any]:
         if piece["type"] != "image":
@@ -59,19 +61,29 @@ def chat(request: Request, max_pixels: int) -> Chat:
     return Chat(messages, json.dumps(messages).encode(), "".join(texts), sizes)
 
 
-def answered(told: Chat, text: str) -> Chat:
+def answered(asked: Chat, text: str) -> Chat:
     """The same with an assistant's turn at its end; the pictures are not encoded again."""
     turn = {"role": "assistant", "content": text}
-    wire = told.wire[:-1] + b", " + json.dumps(turn).encode() + b"]"
-    return told._replace(messages=[*told.messages, turn], wire=wire)
+    wire = asked.wire[:-1] + b", " + json.dumps(turn).encode() + b"]"
+    return asked._replace(messages=[*asked.messages, turn], wire=wire)
 
 
-def picture_sizes(request: Request, max_pixels: int) -> list[tuple[int, int]]:
+def prompt_sizes(request: Request, max_pixels: int) -> list[tuple[int, int]]:
     """Width and height of each picture as it will be sent, from the files' headers alone."""
-    pieces = [piece for message in request.messages for piece in message["content"] if isinstance(piece, Mapping)]
-    files = [Path(piece["image"]) for piece in pieces if piece["type"] == "image"]
+    files = [Path(part["image"]) for part in _parts(request) if part["type"] == "image"]
     given = [image.size for image in request.images]
     return [_scaled(size, max_pixels) for size in (given or [_header(path) for path in files])]
+
+
+def prompt_text(request: Request) -> str:
+    """The text of all turns."""
+    return "".join(part["text"] for part in _parts(request) if part["type"] == "text")
+
+
+def _parts(request: Request) -> list[Mapping[str, Any]]:
+    contents = [message["content"] for message in request.messages]
+    texts = [[{"type": "text", "text": content}] if isinstance(content, str) else content for content in contents]
+    return [part for content in texts for part in content]
 
 
 def encode(picture: Picture, max_pixels: int) -> _Encoded:

@@ -6,7 +6,7 @@ bucket lets through at most rate * w + burst. Who asks for more than there is wa
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 BURST_S = 1.0  # a bucket saves up this much of its rate: providers count in windows far shorter than their minute
@@ -48,7 +48,7 @@ class Limiter:
         self._tokens = TokenBucket(tokens_per_minute) if tokens_per_minute else None
 
     @asynccontextmanager
-    async def slot(self, tokens: float) -> AsyncIterator[None]:
+    async def slot(self, tokens: float) -> AsyncGenerator[None]:
         """Wait for room for one request of about `tokens` tokens, and hold its place in the number under way.
 
         The wait ends: places come free as calls end, each by its own time-out, and buckets fill at their rate.

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from open_r1.external.hosted.usage import Usage, read_usage
 from open_r1.recipe.settings import ExternalModelConfig
 
 # Providers whose models are named by whoever runs the server, so that no table knows them.
@@ -29,13 +30,15 @@ class Price(NamedTuple):
     completion: float
     cached: float  # prompt tokens that the provider had at hand already
 
-    def usd(self, usage: Mapping[str, Any]) -> float | None:
-        """What a request cost by the token counts it reported; None where it reported none."""
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if not isinstance(prompt, int) or not isinstance(completion, int):
-            return None
-        cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
-        return (prompt - cached) * self.prompt + cached * self.cached + completion * self.completion
+    def cost(self, usage: Usage) -> float:
+        """What a request cost, in dollars."""
+        fresh = usage.prompt - usage.cached
+        return fresh * self.prompt + usage.cached * self.cached + usage.completion * self.completion
+
+    def usd(self, reported: Mapping[str, object]) -> float | None:
+        """What a request cost by the token counts that a server reported; None where it reported none to believe."""
+        usage = read_usage(reported)
+        return None if usage is None else self.cost(usage)
 
 
 @functools.cache
@@ -93,5 +96,5 @@ def image_tokens(model: str, width: int, height: int) -> int:
 
 def prompt_tokens(model: str, text: str, sizes: list[tuple[int, int]], bytes_per_token: float = BYTES_PER_TOKEN) -> int:
     """Tokens of a prompt at most: its text, its pictures by `image_tokens`, and the chat template's."""
-    words = math.ceil(len(text.encode()) / bytes_per_token)
+    words = math.ceil(len(text.encode(errors="replace")) / bytes_per_token)
     return words + TURN_TOKENS + sum(image_tokens(model, width, height) for width, height in sizes)

@@ -1,18 +1,18 @@
 """What the external models of a recipe need that is not here: known models, keys, prices, servers. Asks for no reply.
 
-It does not import litellm, so that a launch that cannot work is refused within seconds.
+litellm is imported only where a model goes through it: a launch that cannot work is refused within seconds.
 """
 
 import difflib
 import os
 from collections.abc import Iterator, Sequence
 
-import httpx
-
+from open_r1.external.hosted.hosted_provider import spoken_to_directly
+from open_r1.external.hosted.litellm_wire import refused_settings
 from open_r1.external.hosted.prices import OWN_SERVERS, price, price_table, table_entry
+from open_r1.external.hosted.probe import server_fault
+from open_r1.external.hosted.wire import sendable
 from open_r1.recipe.settings import ExternalModelConfig
-
-REACH_S = 5.0  # for a server to say which models it serves
 
 
 def lacking(models: Sequence[ExternalModelConfig]) -> list[str]:
@@ -22,18 +22,20 @@ def lacking(models: Sequence[ExternalModelConfig]) -> list[str]:
 
 def _lacking(model: ExternalModelConfig) -> Iterator[str]:
     who = f"external model '{model.name}'"
-    if (fault := _unknown(model)) is not None:
-        yield f"{who}: {fault}"
+    unknown = _unknown(model)
+    if unknown is not None:
+        yield f"{who}: {unknown}"
     elif price(model) is None:
         yield (
             f"{who}: no price is known for '{model.model}', so no budget could hold; give usd_per_million_in and"
             " usd_per_million_out (0 for a server of your own)"
         )
-    if model.key_variable and not os.environ.get(model.key_variable):
-        yield f"{who}: the environment variable {model.key_variable} is not set; export it with the key in it"
-    elif not model.key_variable and not model.api_base:
-        yield f"{who}: a hosted model needs a key; give key_variable, the NAME of the variable that holds it"
-    elif model.api_base and (fault := _unreachable(model)):
+    key_fault = _key_fault(model)
+    if key_fault is not None:
+        yield f"{who}: {key_fault}"
+    elif model.api_base and (fault := server_fault(model)):
+        yield f"{who}: {fault}"
+    if unknown is None and not spoken_to_directly(model) and (fault := _refused(model)):
         yield f"{who}: {fault}"
 
 
@@ -54,23 +56,31 @@ def _unknown(model: ExternalModelConfig) -> str | None:
     return None
 
 
-def _unreachable(model: ExternalModelConfig) -> str | None:
-    """Ask an own server which models it serves; one that does not say so counts as serving ours."""
-    key = os.environ.get(model.key_variable, "") if model.key_variable else ""
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    try:
-        answer = httpx.get(f"{model.api_base.rstrip('/')}/models", headers=headers, timeout=REACH_S)
-    except httpx.HTTPError as error:
-        return f"api_base {model.api_base} cannot be reached ({type(error).__name__}); start it or mend the address"
-    except httpx.InvalidURL:
-        return f"api_base {model.api_base} is no address; write http://HOST:PORT/v1"
-    if answer.status_code in (400, 401, 403):  # 400: litellm's proxy without a database, asked with a wrong key
-        return f"api_base {model.api_base} refuses the key (HTTP {answer.status_code}); check key_variable"
-    try:
-        served = [entry["id"] for entry in answer.json()["data"]]
-    except (ValueError, KeyError, TypeError):
-        return None
-    name = model.model.partition("/")[2]
-    if served and name not in served:
-        return f"api_base {model.api_base} serves {', '.join(map(str, served[:5]))}, not '{name}'; mend model"
+def _key_fault(model: ExternalModelConfig) -> str | None:
+    """What is wrong with the key, without repeating it."""
+    if not model.key_variable:
+        return (
+            None
+            if model.api_base
+            else "a hosted model needs a key; give key_variable, the NAME of the variable that holds it"
+        )
+    key = os.environ.get(model.key_variable, "")
+    if not key:
+        return f"the environment variable {model.key_variable} is not set; export it with the key in it"
+    if not sendable(key):
+        return (
+            f"the key in {model.key_variable} holds a line end, a blank or a letter that HTTP cannot send; export it"
+            " anew without, e.g. with $(tr -d '[:space:]' < FILE)"
+        )
     return None
+
+
+def _refused(model: ExternalModelConfig) -> str | None:
+    """A setting that the model's API refuses by litellm's own tables: every call would fail."""
+    most = (table_entry(model.model) or {}).get("max_output_tokens")
+    if isinstance(most, int) and model.max_tokens > most:
+        return f"max_tokens is {model.max_tokens:,}, and '{model.model}' gives at most {most:,}; set it to that or less"
+    given = {"temperature": model.temperature, "top_p": model.top_p, "max_tokens": model.max_tokens}
+    settings = {key: value for key, value in (given | model.extra_body).items() if value is not None}
+    fault = refused_settings(model.model, settings)
+    return None if fault is None else f"its settings are refused by litellm: {fault}; change or leave out that setting"

@@ -5,45 +5,68 @@ the text begins follows from the number of the prompt's tokens without it. The e
 """
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
 
 from open_r1.external.hosted.chat import Chat, answered
-from open_r1.external.hosted.response import reported_prompt_tokens
-from open_r1.external.hosted.wire import Trouble
+from open_r1.external.hosted.response import LogProb
+from open_r1.external.hosted.usage import Count, OrNone, ReportedUsage
+from open_r1.external.hosted.wire import RequestFailed
 from open_r1.external.provider import LogProbs
 
-Send = Callable[[Chat, Mapping[str, Any]], Awaitable[dict[str, Any]]]  # (chat, further keys) -> response, or Trouble
+Send = Callable[[Chat, Mapping[str, object]], Awaitable[dict[str, object]]]  # -> response, or RequestFailed
 WITH_REPLY = {"prompt_logprobs": 0, "add_generation_prompt": False, "continue_final_message": True}
 
 
-async def score_by_vllm(send: Send, told: Chat, texts: Sequence[str]) -> list[LogProbs | None]:
-    """Log-probs of each text as the reply to `told`; None where the server did not say, or not in that form."""
+class _Token(BaseModel):
+    logprob: LogProb
+
+
+class _Scored(BaseModel):
+    """A response's prompt tokens: of each the log-prob by token number, nothing for the first."""
+
+    prompt_logprobs: list[OrNone[dict[str, _Token]]]
+
+
+class _Counted(BaseModel):
+    usage: ReportedUsage
+
+
+async def score_by_vllm(send: Send, asked: Chat, texts: Sequence[str]) -> list[LogProbs | None]:
+    """Log-probs of each text as the reply to `asked`; None where the server did not say, or not in that form."""
 
     async def one(text: str) -> LogProbs | None:
         try:
-            return read_prompt_logprobs(await send(answered(told, text), WITH_REPLY), first)
-        except Trouble:  # a component that is not known; the weight is then a bound
+            return read_prompt_logprobs(await send(answered(asked, text), WITH_REPLY), first)
+        except RequestFailed:  # a component that is not known; the weight is then a bound
             return None
 
     try:
-        first = reported_prompt_tokens(await send(told, {}))
-    except Trouble:
+        first = prompt_tokens_of(await send(asked, {}))
+    except RequestFailed:
         return [None] * len(texts)
     return await asyncio.gather(*(one(text) for text in texts))
 
 
-def read_prompt_logprobs(response: Mapping[str, Any], first: int | None) -> LogProbs | None:
+def prompt_tokens_of(response: Mapping[str, object]) -> Count | None:
+    """The prompt tokens that the server counted for the request."""
+    try:
+        return _Counted.model_validate(response).usage.prompt_tokens
+    except ValidationError:
+        return None
+
+
+def read_prompt_logprobs(response: Mapping[str, object], first: int | None) -> LogProbs | None:
     """The log-probs of a prompt's tokens from number `first` on; None where the response has none.
 
     >>> read_prompt_logprobs({"prompt_logprobs": [None, {"7": {"logprob": -1.5}}, {"8": {"logprob": -0.5}}]}, 2)
     (-0.5,)
     """
-    told = response.get("prompt_logprobs")
-    if first is None or not isinstance(told, list) or not 0 < first < len(told):
+    try:
+        tokens = _Scored.model_validate(response).prompt_logprobs
+    except (ValidationError, OverflowError):
         return None
-    tokens = [next(iter(token.values()), None) if isinstance(token, Mapping) else None for token in told[first:]]
-    values = [token.get("logprob") if isinstance(token, Mapping) else None for token in tokens]
-    known = all(isinstance(value, int | float) and not math.isnan(value) for value in values)
-    return tuple(cast(list[float], values)) if known else None
+    if first is None or not 0 < first < len(tokens) or not all(tokens[first:]):
+        return None
+    return tuple(min(0.0, next(iter(token.values())).logprob) for token in tokens[first:] if token)

@@ -4,11 +4,12 @@ Write-ahead logging lets several processes of one machine share the file. A comm
 `synchronous = normal` a power cut may take back the last commits, but never damages the file.
 """
 
+import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from open_r1.schema import UserError
 
 SCHEMA = 1  # PRAGMA user_version; another version is refused
 APPLICATION = 0x454B4950  # "EKIP", PRAGMA application_id: tells our files from other programs' SQLite files
+MAGIC = b"SQLite format 3\0"  # how every SQLite file begins
 BUSY_S = 30.0  # how long a transaction waits for those of other processes
 MIN_FREE_BYTES = 64 * 2**20  # with less room nothing is bought: what is in flight must still fit
 
@@ -40,7 +42,7 @@ class Database:
     """One open file. Threads may share it; each transaction has it to itself."""
 
     def __init__(self, path: str | Path, read_only: bool = False):
-        """Open the file, made where it is missing unless `read_only`; what is only read must not be written meanwhile.
+        """Open the file, made where it is missing unless `read_only`; then it must not change meanwhile.
 
         Raises:
             UserError: it cannot be opened, is no store, is one of another schema version, or does not exist.
@@ -50,61 +52,85 @@ class Database:
         if read_only and not self.path.is_file():
             raise UserError(f"store {self.path} does not exist, and it is to be read only; `make collect` fills one")
         with self._in_one_line():
+            if not self.path.exists():
+                _make(self.path)
+            self._check_header()
             self._connection = self._open()
             try:
                 self._check_version()
+                if not read_only:
+                    self._connection.execute("pragma journal_mode = wal")
+                    self._connection.execute("pragma synchronous = normal")
             except BaseException:
                 self._connection.close()
                 raise
 
     def _open(self) -> sqlite3.Connection:
-        mode = "rwc"
+        mode = "rw"
         if self.read_only:
             # An immutable file needs no lock and no folder to write to, but its write-ahead log would be overlooked.
-            log = self.path.with_name(self.path.name + "-wal")
-            mode = "ro" if log.is_file() and log.stat().st_size else "ro&immutable=1"
-        else:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        name = f"{self.path.absolute().as_uri()}?mode={mode}"
-        connection = sqlite3.connect(
-            name, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256
-        )
+            mode = "ro" if self._log_size() else "ro&immutable=1"
+        connection = _connect(self.path, mode)
         connection.execute("pragma cache_size = -65536")  # 64 MiB
         return connection
 
-    def _check_version(self) -> None:
-        if not self.read_only:
-            self._connection.execute("pragma journal_mode = wal")
-            self._connection.execute("pragma synchronous = normal")
-            with self.write():  # of two processes that make the file one finds the tables there
-                if not self.rows("select 1 from sqlite_schema limit 1"):
-                    for statement in TABLES.split(";\n")[:-1]:
-                        self._connection.execute(statement)
-                    self._connection.execute(f"pragma application_id = {APPLICATION}")
-                    self._connection.execute(f"pragma user_version = {SCHEMA}")
-        ((application,),) = self.rows("pragma application_id")
-        ((version,),) = self.rows("pragma user_version")
-        if application != APPLICATION:
+    def _log_size(self) -> int:
+        log = self.path.with_name(self.path.name + "-wal")
+        return log.stat().st_size if log.is_file() else 0
+
+    def _check_header(self) -> None:
+        """Refuse by its first bytes what is no store, before SQLite touches it: it would change a foreign file."""
+        with self.path.open("rb") as file:
+            header = file.read(100)
+        if not header:
+            raise UserError(
+                f"store {self.path} is empty, which no store ever is: a copy that failed? delete it, or name another"
+            )
+        if not header.startswith(MAGIC):
+            raise UserError(f"store {self.path}: it is no SQLite file; name another, or move it away")
+        # An early version wrote its mark into the log first; only there SQLite has to look.
+        if int.from_bytes(header[68:72], "big") != APPLICATION and not (self._log_size() and _marked(self.path)):
             raise UserError(f"{self.path} is an SQLite file of another program, not a store of replies; name another")
+
+    def _check_version(self) -> None:
+        ((version,),) = self.rows("pragma user_version")
         if version != SCHEMA:
             raise UserError(
                 f"store {self.path} has schema version {version}, this code reads {SCHEMA}; nothing was changed; export"
                 " it to Parquet with the code that made it (make store OUTPUT=x.parquet), or name another store"
             )
 
-    def rows(self, statement: str, values: Any = ()) -> list[tuple]:
+    def copy(self, path: Path) -> None:
+        """Write a whole copy of the file, also of one in use, to `path`: aside first, and renamed when it is whole.
+
+        Raises:
+            UserError: there is a file already, or the place cannot be written.
+        """
+        if path.exists():
+            raise UserError(f"{path} exists; a copy overwrites nothing; name another file or move it away")
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        with self._lock, self._in_one_line(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with closing(sqlite3.connect(part)) as target:
+                    self._connection.backup(target)
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return all its rows."""
         with self._lock, self._in_one_line():
             return self._connection.execute(statement, values).fetchall()
 
-    def many(self, statement: str, values: Any) -> None:
+    def many(self, statement: str, values: Iterable[Sequence[Any]]) -> None:
         """Run one statement for each of many tuples of values, inside a `write`."""
         assert self._connection.in_transaction, "many() runs inside write()"
         with self._in_one_line():
             self._connection.executemany(statement, values)
 
     @contextmanager
-    def write(self) -> Iterator[None]:
+    def write(self) -> Generator[None, None, None]:
         """A transaction: all of the block is committed at its end, or nothing of it. A block within a block joins it.
 
         Raises:
@@ -138,15 +164,44 @@ class Database:
             self._connection.close()
 
     @contextmanager
-    def _in_one_line(self) -> Iterator[None]:
+    def _in_one_line(self, path: Path | None = None) -> Generator[None, None, None]:
+        path = path or self.path
         try:
             yield
         except OSError as error:
-            raise UserError(f"store {self.path}: {error.strerror}; name a file in a folder you may write to") from error
+            raise UserError(f"store {path}: {error.strerror}; name a file in a folder you may write to") from error
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise  # ours, not the user's
         except sqlite3.DatabaseError as error:
-            raise UserError(f"store {self.path}: {_explained(error)}") from error
+            raise UserError(f"store {path}: {_explained(error)}") from error
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    name = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(
+        name, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+
+
+def _make(path: Path) -> None:
+    """Make an empty store: aside, and put into place when it is whole, so that no other process meets half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    try:
+        with closing(_connect(part, "rwc")) as connection:
+            connection.execute(f"pragma application_id = {APPLICATION}")
+            connection.execute(f"pragma user_version = {SCHEMA}")
+            connection.executescript(TABLES)
+        with suppress(FileExistsError):  # another process was quicker
+            os.link(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _marked(path: Path) -> bool:
+    """Whether SQLite, looking at file and log, finds the mark of a store."""
+    with closing(_connect(path, "ro")) as connection:
+        return connection.execute("pragma application_id").fetchone() == (APPLICATION,)
 
 
 def _explained(error: sqlite3.DatabaseError) -> str:
@@ -157,7 +212,8 @@ def _explained(error: sqlite3.DatabaseError) -> str:
         sqlite3.SQLITE_READONLY: "it may not be written; change its permissions or set store_read_only: true",
         sqlite3.SQLITE_CANTOPEN: "it cannot be opened; name a file in a folder you may write to",
         sqlite3.SQLITE_NOTADB: "it is no SQLite file; name another, or move it away",
-        sqlite3.SQLITE_CORRUPT: "it is damaged; restore a copy, or rescue what is left with `sqlite3 FILE .recover`",
+        sqlite3.SQLITE_CORRUPT: "it is damaged (`make store OUTPUT=copy.sqlite` copies a store in use, cp does not);"
+        " restore a copy, or rescue what is left with `sqlite3 FILE .recover`",
         sqlite3.SQLITE_BUSY: f"another process has kept it for {BUSY_S:g} s; end that process, or wait for it",
     }
     return remedies.get(code, f"{error}; name another store, or mend its folder")

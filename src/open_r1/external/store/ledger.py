@@ -3,22 +3,21 @@
 It lies in the store's file, where one transaction checks and reserves for all processes at once. An open reservation is
 also a claim: nobody else asks the same question meanwhile. Amounts are whole nano-dollars, so that sums are exact.
 
-    spent     settled calls: what they cost, up to their bound where nobody can say
-    in doubt  bounds of calls whose process died before they were settled: they may have been billed, so they count
+    spent     what models said that calls cost, or the user by their bill
+    in doubt  bounds of requests that were sent and whose cost nobody knows: cut off, unreadable, without token counts,
+              or of a process that died. They may have been billed, so they count until `settle_bill`
     open      bounds of calls under way
 
 The cap holds spent + in doubt + open at or below the budget. It is the file's, over all runs that ever used it.
 """
 
 import math
-import os
-import uuid
 from typing import Literal, NamedTuple
 
-import psutil
-
 from open_r1.external.store.database import Database
+from open_r1.external.store.owners import Owner, is_alive, process_of
 from open_r1.schema import UserError
+from open_r1.utils.names import unknown_name
 
 NANO = 10**9
 
@@ -28,8 +27,8 @@ Refusal = Literal["claimed", "wait", "over"]
 class Account(NamedTuple):
     """What one model has cost so far, in dollars."""
 
-    spent_usd: float  # of settled calls
-    in_doubt_usd: float  # bounds of calls that nobody settled
+    spent_usd: float  # what is known
+    in_doubt_usd: float  # bounds of what is not
     calls: int  # settled
 
 
@@ -46,9 +45,9 @@ class Ledger:
             raise UserError(f"external_budget_usd is {budget_usd}; it must be 0 or more dollars; leave out for no cap")
         self._database = database
         self.budget = None if budget_usd is None else round(budget_usd * NANO)
-        self._owner = f"{os.getpid()}/{psutil.Process().create_time()}/{uuid.uuid4().hex}"
+        self._owner: Owner | None = None  # from the first reservation on
         if not database.read_only:
-            self._bury()
+            self._doubt_dead()
 
     def reserve(self, key: bytes, model: str, usd: float) -> int | Refusal:
         """Set `usd` aside for a call about `key` and return the call's number, to be settled; or say why not.
@@ -60,26 +59,59 @@ class Ledger:
         nanos = _nanos(usd)
         with self._database.write():
             if claims := self._database.rows("select owner from open_calls where key = ?", (key,)):
-                if _alive(claims[0][0]):
+                if self._alive(claims[0][0]):
                     return "claimed"
-                self._bury()
+                self._doubt_dead()
             if self.budget is not None and nanos:
                 ((spent,),) = self._database.rows("select ifnull(sum(nanos + in_doubt), 0) from spent")
                 ((open_,),) = self._database.rows("select ifnull(sum(nanos), 0) from open_calls")
                 if spent + nanos > self.budget:
                     return "over"
                 if spent + open_ + nanos > self.budget:
-                    self._bury()
+                    self._doubt_dead()
                     return "wait"
+            if self._owner is None:
+                self._owner = Owner(self._database.path)
             insert = "insert into open_calls (key, model, nanos, owner) values (?, ?, ?, ?) returning id"
-            ((call,),) = self._database.rows(insert, (key, model, nanos, self._owner))
+            ((call,),) = self._database.rows(insert, (key, model, nanos, self._owner.name))
             return call
 
-    def settle(self, call: int, model: str, usd: float) -> None:
-        """Close a call that cost `usd`. A cost above what was reserved is counted as it is."""
+    def settle(self, call: int, model: str, usd: float, in_doubt_usd: float = 0.0) -> None:
+        """Close a call that cost `usd`, and perhaps `in_doubt_usd` more.
+
+        A cost above what was reserved is counted as it is.
+        """
         with self._database.write():
             self.release(call)
-            self._count(model, nanos=_nanos(usd), calls=1)
+            self._count(model, nanos=_nanos(usd), in_doubt=_nanos(in_doubt_usd), calls=1)
+
+    def settle_bill(self, model: str, usd: float) -> Account:
+        """Put the provider's bill in the place of what is in doubt: `usd` is what all calls of the model really cost.
+
+        Returns:
+            The account as it was before.
+
+        Raises:
+            UserError: a model without an account, an amount below what its calls are known to have cost, or calls of
+                the model that are under way.
+        """
+        with self._database.write():
+            self._doubt_dead()
+            accounts = self.accounts()
+            if model not in accounts:
+                raise unknown_name("model", model, accounts, where="this ledger")
+            before = accounts[model]
+            if not before.spent_usd <= usd < math.inf:
+                raise UserError(
+                    f"a bill of {usd} $ for '{model}' is below the {before.spent_usd:.4f} $ that its calls are known to"
+                    " have cost; a bill counts all of them; wait until it is complete, or add what is missing"
+                )
+            if self._database.rows("select 1 from open_calls where model = ?", (model,)):
+                raise UserError(
+                    f"calls of '{model}' are under way, and their cost is open; settle when they have ended"
+                )
+            self._database.rows("update spent set nanos = ?, in_doubt = 0 where model = ?", (_nanos(usd), model))
+            return before
 
     def release(self, call: int) -> None:
         """Close a call that was never made."""
@@ -96,23 +128,32 @@ class Ledger:
         """What counts against the budget for good: spent and in doubt, without open calls."""
         return sum(account.spent_usd + account.in_doubt_usd for account in self.accounts().values())
 
+    def holder(self, key: bytes) -> str:
+        """The number of the process that asks this question; "" where none does."""
+        claims = self._database.rows("select owner from open_calls where key = ?", (key,))
+        return process_of(claims[0][0]) if claims else ""
+
     def close(self) -> None:
         """Count as in doubt what this process has asked and will not see answered."""
-        if not self._database.read_only:
+        if self._owner is not None:
             with self._database.write():
-                self._doubt([self._owner])
+                self._doubt([self._owner.name])
+            self._owner.release()
+            self._owner = None
 
-    def _bury(self) -> None:
-        """Count the open calls of processes that are gone."""
+    def _doubt_dead(self) -> None:
+        """Count the open calls of processes that are gone as in doubt."""
         with self._database.write():
             owners = [owner for (owner,) in self._database.rows("select distinct owner from open_calls")]
-            self._doubt([owner for owner in owners if owner != self._owner and not _alive(owner)])
+            self._doubt([owner for owner in owners if not self._alive(owner)])
+
+    def _alive(self, owner: str) -> bool:
+        return is_alive(self._database.path, owner)
 
     def _doubt(self, owners: list[str]) -> None:
         for owner in owners:
-            for model, nanos in self._database.rows(
-                "delete from open_calls where owner = ? returning model, nanos", (owner,)
-            ):
+            calls = "delete from open_calls where owner = ? returning model, nanos"
+            for model, nanos in self._database.rows(calls, (owner,)):
                 self._count(model, in_doubt=nanos)
 
     def _count(self, model: str, nanos: int = 0, in_doubt: int = 0, calls: int = 0) -> None:
@@ -125,13 +166,3 @@ class Ledger:
 
 def _nanos(usd: float) -> int:
     return math.ceil(round(usd * NANO, 3))  # up, but .07 * 1e9 is 70,000,000.00000001 and means seven cents
-
-
-def _alive(owner: str) -> bool:
-    """Whether the process that opened a call still runs; its start time tells it from a later one of that number."""
-    pid, started, _ = owner.split("/")
-    try:
-        process = psutil.Process(int(pid))
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - float(started)) < 1
-    except psutil.NoSuchProcess:
-        return False

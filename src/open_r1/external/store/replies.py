@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from open_r1.external.provider import Request
 from open_r1.external.store.database import Database
@@ -54,8 +54,7 @@ def reply_key(request: Request, prompt: PromptVersion, model: str, fingerprint: 
         "row": {name: getattr(request.row, name) for name in reads},
     }
     key = hashlib.sha256(json.dumps(content, sort_keys=True, default=_digest).encode()).digest()
-    told = json.dumps(fingerprint, sort_keys=True)
-    return ReplyKey(key, prompt, model, told, request.row.id, request.row.answer)
+    return ReplyKey(key, prompt, model, json.dumps(fingerprint, sort_keys=True), request.row.id, request.row.answer)
 
 
 def _digest(value: Any) -> Any:
@@ -64,7 +63,7 @@ def _digest(value: Any) -> Any:
         stat = value.stat()
         return {"sha256": _file_digest(value, stat.st_mtime_ns, stat.st_size)}
     if isinstance(value, Mapping):
-        return dict(value)
+        return dict(cast(Mapping[str, Any], value))
     raise TypeError(f"a message holds a {type(value).__name__}; text, numbers and pictures' paths can be addressed")
 
 
@@ -106,9 +105,14 @@ class Store:
                 f" where key in ({', '.join('?' * len(part))})"
             )
             # Sorted here, where it costs nothing: SQLite would copy the texts to do it.
-            for key, told in groupby(sorted(self.database.rows(statement, part), key=itemgetter(0, 1)), itemgetter(0)):
-                found[key] = [_reply(row[2:]) for row in told]
+            for key, rows in groupby(sorted(self.database.rows(statement, part), key=itemgetter(0, 1)), itemgetter(0)):
+                found[key] = [_reply(row[2:]) for row in rows]
         return found
+
+    def samples(self, key: bytes) -> list[int]:
+        """The numbers of the samples that are there, in order; an import of an earlier version may have left gaps."""
+        statement = "select sample from requests join replies on request = requests.id where key = ? order by sample"
+        return [sample for (sample,) in self.database.rows(statement, (key,))]
 
     def everything(self, task: str | None = None) -> Iterator[tuple[ReplyKey, list[Reply]]]:
         """Every question with its replies, in the order in which questions were first asked; of one task or of all."""
@@ -157,10 +161,12 @@ class Store:
         prompt = self._id("prompts", ("task", "kind", "instruction"), asked.prompt)
         model = self._id("models", ("name", "fingerprint"), (asked.model, asked.fingerprint))
         insert = "insert into requests (key, prompt, model, row_id, answer) values (?, ?, ?, ?, ?) returning id"
-        return self.database.rows(insert, (asked.key, prompt, model, asked.row_id, asked.answer))[0][0]
+        about = (encodable(asked.row_id), encodable(asked.answer))
+        return self.database.rows(insert, (asked.key, prompt, model, *about))[0][0]
 
-    def _id(self, table: str, columns: tuple[str, ...], values: tuple) -> int:
+    def _id(self, table: str, columns: tuple[str, ...], values: tuple[str, ...]) -> int:
         """The number of a prompt or model, made where it is new."""
+        values = tuple(map(encodable, values))
         same = " and ".join(f"{column} = ?" for column in columns)
         found = self.database.rows(f"select id from {table} where {same}", values)
         if found:
@@ -170,11 +176,17 @@ class Store:
         return self.database.rows(insert, values)[0][0]
 
 
-def _values(reply: Reply) -> tuple:
-    """A reply as its row. Half a surrogate pair, which JSON can bring and SQLite cannot hold, becomes '?'."""
+def encodable(text: str) -> str:
+    """Half a surrogate pair, which JSON can bring and SQLite cannot hold, becomes '?'."""
+    return text.encode(errors="replace").decode()
+
+
+def _values(reply: Reply) -> tuple[Any, ...]:
+    """A reply as its row."""
     logprobs = None if reply.logprobs is None else array("d", reply.logprobs).tobytes()
-    text = reply.text.encode(errors="replace").decode()
-    return tuple({**vars(reply), "text": text, "logprobs": logprobs}[field.name] for field in fields(Reply))
+    return tuple(
+        {**vars(reply), "text": encodable(reply.text), "logprobs": logprobs}[field.name] for field in fields(Reply)
+    )
 
 
 def _reply(values: Sequence[Any]) -> Reply:

@@ -8,15 +8,18 @@ between processes.
 
 import asyncio
 import atexit
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
-from open_r1.external.provider import Provider, Request
+from open_r1.external.provider import Bill, Provider, Request
 from open_r1.external.store.database import Database
-from open_r1.external.store.ledger import Ledger
+from open_r1.external.store.ledger import Ledger, Refusal
 from open_r1.external.store.replies import PromptVersion, ReplyKey, Store, reply_key
 from open_r1.schema import Failure, Reply, UserError
 from open_r1.utils.provenance import ROOT
@@ -24,10 +27,13 @@ from open_r1.utils.provenance import ROOT
 DEFAULT_STORE = ROOT / "data" / "replies.sqlite"
 POLL_S = 0.05  # between two looks at what another process does
 WAIT_S = 600.0  # at most, for another process to answer or for open calls to release what they reserved
-CLOSE_S = 4.0  # for paid replies that are still on their way when the run ends; below the pool's own limit
+WARN_S = 10.0  # of waiting in silence; then it is said, and again after twice as long
+CLOSE_S = 4.0  # for paid replies that are still on their way when the run ends; below the gatherer's own limit
 
-# Failures after which nobody can say whether the model was billed: their bound counts as spent.
+# Failures, of a provider that writes no bill, after which nobody can say whether it charged: their bound counts.
 PERHAPS_BILLED = frozenset({"timeout", "connection", "bad_reply"})
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -60,6 +66,9 @@ class StoredProvider:
         self.usage = Usage()
         self.scores = getattr(provider, "scores", False) and not store.database.read_only
         self.fingerprint = getattr(provider, "fingerprint", {"name": provider.name})
+        self._billed = ledger.budget is None or not hasattr(provider, "upper_bound_usd")
+        self._bills: bool = getattr(provider, "bills", False)
+        self._trial = asyncio.Lock()
         self._running: dict[bytes, asyncio.Task[list[Reply] | Failure]] = {}
         self._broken: BaseException | None = None  # what a purchase raised that nobody waited for
 
@@ -87,6 +96,11 @@ class StoredProvider:
         """What the store holds of the replies that are asked for; asks nobody."""
         return self._stored(self.key_of(request))[: request.n]
 
+    def estimate_usd(self, request: Request) -> float:
+        """What asking will cost, roughly, in dollars; 0 where the provider cannot say."""
+        likely = getattr(self.provider, "estimate_usd", None)
+        return (likely(request) if likely else 0.0) or 0.0
+
     def key_of(self, request: Request) -> ReplyKey:
         """The request's address in the store."""
         return reply_key(request, self.prompt, self.name, self.fingerprint)
@@ -110,39 +124,60 @@ class StoredProvider:
             self._broken = error  # raised by the next call, should nobody wait for this one any more
 
     async def _buy(self, asked: ReplyKey, request: Request) -> list[Reply] | Failure:
-        """Reserve, ask for what is missing, settle and keep."""
-        have = self._stored(asked)[: request.n]
-        wanted = request.n - len(have)
-        if wanted == 0:  # another process bought them since the call looked
-            return have
-        missing = replace(request, n=wanted, first=len(have))
+        """Ask for what is missing, in one call for each gap in its sample numbers: one, unless an import left some."""
+        answer: list[Reply] | Failure = []
+        while len(have := self._stored(asked)[: request.n]) < request.n:
+            before, free = len(have), first_gap(self.store.samples(asked.key), request.n - len(have))
+            async with self._first_bill():
+                answer = await self._call(asked, replace(request, n=len(free), first=free.start))
+            have = self._stored(asked)[: request.n]
+            if isinstance(answer, Failure) or len(have) < before + len(free):
+                break
+        return have or answer
+
+    @asynccontextmanager
+    async def _first_bill(self) -> AsyncGenerator[None, None]:
+        """Where a budget must hold, let one call at a time through until the model has billed one.
+
+        So a model that bills more than its bound does so once, not as often as calls fit into the budget.
+        """
+        if self._billed:
+            yield
+            return
+        async with self._trial:
+            if not self._billed:
+                yield
+                return
+        yield
+
+    async def _call(self, asked: ReplyKey, missing: Request) -> list[Reply] | Failure:
+        """Reserve, ask the provider, settle and keep; returns what it answered, or why it was not asked."""
         bound = upper_bound_usd(self.provider, missing)
         call = await self._reserve(asked, bound)
         if isinstance(call, Failure):
-            return have or call
-        if len(now := self._stored(asked)[: request.n]) > len(have):  # another process was quicker
+            return call
+        if missing.first in self.store.samples(asked.key):  # another process was quicker
             self.ledger.release(call)
-            return now
-        answer: list[Reply] | Failure | None = None
-        cost = bound  # what an exception leaves behind: it may have been billed
+            return []
+        bill, answer = Bill(), None
         try:
             self.usage.bought += 1
-            answer = await self.provider.ask(missing)
-            cost = cost_usd(answer, wanted, bound)
+            answer = await self.provider.ask(replace(missing, bill=bill))
         finally:
+            paid, in_doubt = spending(answer, bill if self._bills else None, missing.n, bound)
             with self.store.database.write():
-                self.ledger.settle(call, self.name, cost)
+                self.ledger.settle(call, self.name, paid, in_doubt)
                 if isinstance(answer, list):
-                    self.store.add([(asked, len(have), answer)])
-        assert answer is not None, "an exception has propagated"
-        return have + answer if isinstance(answer, list) else have or answer
+                    self.store.add([(asked, missing.first, answer)])
+        self._billed = self._billed or isinstance(answer, list)
+        return answer
 
     async def _reserve(self, asked: ReplyKey, bound: float) -> int | Failure:
         """Set the call's bound aside, waiting for other calls where that can help."""
         if self.store.database.read_only:
             return Failure(self.name, "missing", f"no reply to row '{asked.row_id}', and the store is read only")
-        give_up_at = time.monotonic() + WAIT_S
-        while time.monotonic() < give_up_at:
+        began, warn_after_s = time.monotonic(), WARN_S
+        while (waited_s := time.monotonic() - began) < WAIT_S:
             self.store.database.check_room()
             call = self.ledger.reserve(asked.key, self.name, bound)
             if call == "over":
@@ -150,8 +185,20 @@ class StoredProvider:
                 return Failure(self.name, "budget", f"the budget holds no further call: {counted}")
             if isinstance(call, int):
                 return call
+            if waited_s >= warn_after_s:
+                warn_after_s *= 2
+                logger.warning("external model '%s': %s", self.name, self._why_waiting(call, asked, waited_s))
             await asyncio.sleep(POLL_S)  # "claimed" or "wait"
         return Failure(self.name, "timeout", f"other calls kept it waiting for {WAIT_S:g} s")
+
+    def _why_waiting(self, refusal: Refusal, asked: ReplyKey, waited_s: float) -> str:
+        if refusal == "wait":
+            return f"calls under way have reserved what is left of the budget; waiting for them since {waited_s:.0f} s"
+        process = self.ledger.holder(asked.key)
+        return (
+            f"process {process} asks about row '{asked.row_id}' already; waiting for its reply since {waited_s:.0f} s,"
+            f" up to {WAIT_S:.0f}; if it was stopped, continue it (kill -CONT {process}) or end it"
+        )
 
     async def drain(self, timeout_s: float) -> None:
         """Wait for the replies on their way: they are paid for."""
@@ -215,3 +262,27 @@ def cost_usd(answer: list[Reply] | Failure, wanted: int, bound: float) -> float:
         return bound if answer.reason in PERHAPS_BILLED else 0.0
     known = [reply.cost_usd for reply in answer if reply.cost_usd is not None]
     return sum(known) + bound * max(0, wanted - len(known)) / wanted
+
+
+def spending(answer: list[Reply] | Failure | None, bill: Bill | None, wanted: int, bound: float) -> tuple[float, float]:
+    """What a call cost, known and in doubt, in dollars.
+
+    A provider that writes its bill says it request by request. Of one that does not (`bill` is None), only the answer
+    is known; an exception leaves none, and it may have been billed.
+    """
+    if bill is not None:
+        return bill.paid_usd, bill.in_doubt_usd
+    if isinstance(answer, list):
+        return cost_usd(answer, wanted, bound), 0.0
+    return 0.0, bound if answer is None else cost_usd(answer, wanted, bound)
+
+
+def first_gap(samples: Sequence[int], wanted: int) -> range:
+    """The first numbers that `samples` lack, as many in a row as are free, at most `wanted`.
+
+    >>> first_gap([0, 1, 3], 5), first_gap([1], 2), first_gap([0, 1], 2)
+    (range(2, 3), range(0, 1), range(2, 4))
+    """
+    taken = set(samples)
+    first = next(number for number in count() if number not in taken)
+    return range(first, next(number for number in count(first) if number in taken or number == first + wanted))
