@@ -24,6 +24,12 @@ FAULTS = (
 )
 
 
+# Kinds and statuses for which nothing is billed: nothing was worked on.
+UNBILLED = ("429", "429 retry-after", "500", "503", "400", "400 echo")
+UNBILLED_STATUSES = {*range(300, 500), 500, 503} - {408, 499}
+OVER = 500  # tokens that the kind "over" bills for its replies, whatever max_tokens says
+
+
 class FaultServer:
     """Serves while the `with` block lasts, in a thread of its own."""
 
@@ -44,10 +50,12 @@ class FaultServer:
             refuse: status and message of every response.
             redirect: status of every response, and the address to which it leads.
         """
-        self._script, self._change, self._raw, self._refuse = list(script), answer, raw, refuse
+        self.script, self._change, self._refuse = list(script), answer, refuse
+        self.raw, self.status = None if raw is None else raw.encode(), 200  # may change from request to request
         self._redirect = redirect
         self.plan, self.seed, self.latency_s = dict(plan or {"ok": 1.0}), seed, latency_s
         self.asked: list[dict[str, Any]] = []  # every request's body
+        self.billed: list[tuple[int, int]] = []  # tokens of prompt and replies that each request was billed for
         self.headers: list[Mapping[str, str]] = []
         self.kinds: Counter[str] = Counter()
         self.most_at_once = self._at_once = 0
@@ -90,8 +98,16 @@ class FaultServer:
         self._seen[prompt] += 1
         chance = random.Random(f"{self.seed}/{prompt}/{self._seen[prompt]}")
         kind = chance.choices(list(self.plan), list(self.plan.values()))[0]
-        kind = self._script.pop(0) if self._script else kind
+        kind = self.script.pop(0) if self.script else kind
         self.kinds[kind] += 1
+        if (
+            kind not in UNBILLED
+            and self.status not in UNBILLED_STATUSES
+            and self._refuse is None
+            and self._redirect is None
+        ):
+            share = {"one": 1, "fewer": max(1, body.get("n", 1) // 2), "400 n": 1}.get(kind, body.get("n", 1))
+            self.billed.append((100, OVER if kind == "over" else 10 * share))
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
@@ -102,8 +118,8 @@ class FaultServer:
 
     async def _answer(self, request: web.Request, body: dict[str, Any], kind: str) -> web.StreamResponse:
         n = body.get("n", 1)
-        if self._raw is not None:
-            return web.Response(text=self._raw, content_type="application/json")
+        if self.raw is not None:
+            return web.Response(body=self.raw, status=self.status, content_type="application/json")
         if self._refuse is not None:
             return _json({"error": {"message": self._refuse[1]}}, self._refuse[0])
         if self._redirect is not None:
@@ -134,6 +150,11 @@ class FaultServer:
                 return web.Response(text=f"<html>{REPLY}</html>", content_type="text/html")
             case "no choices":
                 return _json({"object": "chat.completion"})
+            case "over":
+                answer = completion(n, body)
+                return _json(answer | {"usage": {"prompt_tokens": 100, "completion_tokens": OVER}})
+            case "no usage":
+                return _json(completion(n, body) | {"usage": None})
             case "fewer":
                 return _json(completion(max(1, n // 2), body))
             case "one":

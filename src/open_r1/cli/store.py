@@ -25,11 +25,8 @@ from open_r1.utils.entry import command_parser, run_entry
 
 def build_parser() -> argparse.ArgumentParser:
     """Build the parser."""
-    parser = command_parser(
-        __doc__,
-        task="only this task's (default: all)",
-        output="Parquet file for the task's replies, or x.sqlite for a copy of the whole store",
-    )
+    output = "Parquet file for the task's replies, or x.sqlite for a copy of the whole store"
+    parser = command_parser(__doc__, task="only this task's (default: all)", output=output)
     parser.set_defaults(task="")
     parser.add_argument("--store", type=Path, default=DEFAULT_STORE, help="the file (default: %(default)s)")
     parser.add_argument("--from", type=Path, dest="source", help="take over the replies of this Parquet file")

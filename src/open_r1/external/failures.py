@@ -1,13 +1,11 @@
 """Counts what external models failed to deliver, warns now and then, and ends the run where that is asked for."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 
 from open_r1.schema import Answers, Failure, Reply, UserError
 
 WARN_EVERY = 50  # failures of one model between two warnings
-SILENT_STEPS = 3  # steps without one reply, from the first on, before that is said
 
 logger = logging.getLogger(__name__)
 
@@ -18,13 +16,6 @@ class FailureLog:
     def __init__(self, names: Sequence[str]):
         self.totals = dict.fromkeys(names, 0)
         self._warned_at: dict[str, int] = {}
-        self._silent: Counter[str] = Counter()  # steps in which a model was asked, until it answers for the first time
-        self._answered: set[str] = set()
-
-    @property
-    def silent(self) -> list[str]:
-        """The models that were asked in SILENT_STEPS steps or more and have not answered once."""
-        return [name for name, steps in self._silent.items() if steps >= SILENT_STEPS]
 
     def settle(self, answers: list[Answers], step: int) -> dict[str, int]:
         """Drop blank replies from `answers` in place and record the failures of this step.
@@ -41,11 +32,6 @@ class FailureLog:
                 by_model[name], failures = _without_blanks(name, answer)
                 failed[name] += failures
         for name, failures in failed.items():
-            if any(isinstance(replies := by_model.get(name), list) and replies for by_model in answers):
-                self._answered.add(name)
-                del self._silent[name]
-            elif failures and name not in self._answered:
-                self._silent[name] += 1
             if failures:
                 self._record(name, failures, step)
         return {name: len(failures) for name, failures in failed.items()}
@@ -56,11 +42,10 @@ class FailureLog:
         total, last = self.totals[name], failures[-1]
         if name not in self._warned_at or total - self._warned_at[name] >= WARN_EVERY:
             self._warned_at[name] = total
-            never = f"; IT HAS NOT ANSWERED ONCE in {self._silent[name]} steps" if self._silent[name] > 1 else ""
             logger.warning(
-                "external model '%s' failed %d times in step %d (%s: %s), %d times so far%s; groups are filled from the"
+                "external model '%s' failed %d times in step %d (%s: %s), %d times so far; groups are filled from the"
                 " replies that came; next warning after %d more failures",
-                *(name, len(failures), step, last.reason, last.message, total, never, WARN_EVERY),
+                *(name, len(failures), step, last.reason, last.message, total, WARN_EVERY),
             )
 
 

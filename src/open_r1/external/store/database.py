@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.schema import UserError
+from open_r1.utils.files import replacing
 
 SCHEMA = 1  # PRAGMA user_version; another version is refused
 APPLICATION = 0x454B4950  # "EKIP", PRAGMA application_id: tells our files from other programs' SQLite files
@@ -108,15 +109,8 @@ class Database:
         """
         if path.exists():
             raise UserError(f"{path} exists; a copy overwrites nothing; name another file or move it away")
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        with self._lock, self._in_one_line(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with closing(sqlite3.connect(part)) as target:
-                    self._connection.backup(target)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+        with self._lock, self._in_one_line(path), replacing(path) as part, closing(sqlite3.connect(part)) as target:
+            self._connection.backup(target)
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return all its rows."""

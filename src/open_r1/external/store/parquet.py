@@ -5,7 +5,6 @@ true answer, sample number, reply. What is taken over passes a schema, row by ro
 """
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from tqdm import tqdm
 
 from open_r1.external.store.replies import PromptVersion, ReplyKey, Store
 from open_r1.schema import Reply, UserError
+from open_r1.utils.files import replacing
 
 arrow: Any = untyped_arrow
 parquet: Any = untyped_parquet
@@ -110,22 +110,16 @@ def export_parquet(store: Store, task: str, path: Path) -> int:
     """
     if not (total := store.count(task)):
         raise UserError(f"store {store.database.path} holds no replies of {task}, so there is nothing to export")
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     everything = store.everything(task)
+    bar = tqdm(total=total, desc="exporting", unit="reply", delay=2)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        bar = tqdm(total=total, desc="exporting", unit="reply", delay=2)
-        with bar, parquet.ParquetWriter(part, SCHEMA) as file:
+        with bar, replacing(path) as part, parquet.ParquetWriter(part, SCHEMA) as file:
             while questions := list(islice(everything, QUESTIONS_AT_ONCE)):
                 rows = [_row(asked, i, reply) for asked, replies in questions for i, reply in enumerate(replies)]
                 file.write_table(arrow.Table.from_pylist(rows, schema=SCHEMA))
                 bar.update(len(rows))
-        part.replace(path)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error}; give a file in a folder with room for it") from error
-    finally:
-        if part.is_file():
-            part.unlink()
     return total
 
 
