@@ -129,7 +129,7 @@ def test_a_prefetched_prompt_is_a_hit_later(wrap):
     pool.usage()
     gathered = pool.ask([asking(row) for row in ROWS], deadline_s=5)()
     assert [texts(answers["gpt"]) for answers in gathered.answers] == [[f"r{i}/0", f"r{i}/1"] for i in range(3)]
-    assert pool.usage() == {"external/gpt/hit_rate": 1.0, "external/gpt/usd": 0.06}
+    assert pool.usage() == {"gpt": (3, 3, 0.06)}  # questions, hits, dollars
     assert len(shop.sold) == 3
     pool.close()
 

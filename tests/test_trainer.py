@@ -259,15 +259,16 @@ def test_a_teacher_that_scores_the_policy_s_replies_makes_the_mixture_exact(
 def test_luffy_gives_every_external_token_the_weight_of_its_probability(tiny_folder, counting_data, tmp_path):
     rules = {"weighting": Weighting("luffy")}
     trainer = make_trainer(tiny_folder, counting_data, tmp_path, [Teacher(None)], rules=rules, max_completion_length=64)
-    seen, logps, plain = watch_advantages(trainer), [], trainer._token_means.by_source
+    seen, passes, plain = watch_advantages(trainer), [], trainer._compute_loss
 
-    def spy(source, mask, *rest):
-        logps.append((source, mask, trainer._token_means.logps))
-        return plain(source, mask, *rest)
+    def spy(model, inputs):
+        loss = plain(model, inputs)
+        passes.append((inputs["source"], inputs["completion_mask"], trainer._logps))
+        return loss
 
-    trainer._token_means.by_source = spy
+    trainer._compute_loss = spy
     metrics = train(trainer)
-    source, mask, logps_BT = logps[0]
+    source, mask, logps_BT = passes[0]
     inside = mask.bool() & (source == 1).unsqueeze(1)
     torch.testing.assert_close(seen[0][inside], 1.5 * luffy_weights(logps_BT[inside], 0.1), rtol=1e-3, atol=1e-5)
     assert 0 < metrics["weights/p95"] <= metrics["weights/max"] <= 0.25

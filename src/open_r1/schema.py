@@ -106,6 +106,10 @@ class Candidate:
     token_ids: tuple[int, ...]
     score: Score
     truncated: bool = False
+    # Of every reward function of the trainer what it gave (NaN: nothing), and their weighted sum; empty and None where
+    # the score's two parts are all there is.
+    rewards_R: tuple[float, ...] = ()
+    weighted_reward: float | None = None
     # Under the external model that wrote it: one per token of token_ids where the tokenisations agree, else in its own,
     # and only their sum is used. None: not known.
     logprobs: tuple[float, ...] | None = None
@@ -116,3 +120,8 @@ class Candidate:
     def external(self) -> bool:
         """Whether an external model wrote it."""
         return self.source != POLICY
+
+    @property
+    def reward(self) -> float:
+        """R(o): what candidates are ranked by and advantages are made of; NaN where no function gave a reward."""
+        return self.score.reward if self.weighted_reward is None else self.weighted_reward

@@ -7,7 +7,6 @@ there. Only `required=True` turns a failure into an abort. Exceptions are no fai
 import asyncio
 import atexit
 import functools
-import math
 import threading
 import time
 from collections import Counter
@@ -70,6 +69,14 @@ class Gathered(NamedTuple):
     answers: list[Answers]  # one per prompt, in the order of the requests; every model has an entry
     wait_s: float  # seconds the caller was kept waiting for them
     failures: dict[str, int]  # per model in this step: failed requests, and single replies dropped for being blank
+
+
+class Usage(NamedTuple):
+    """What became of the questions to one model whose replies are kept."""
+
+    asked: int  # prefetches apart
+    hits: int  # of them, answered from the store at once
+    usd: float  # by the ledger, over all runs that used its file
 
 
 class Gatherer:
@@ -148,14 +155,14 @@ class Gatherer:
         future = asyncio.run_coroutine_threadsafe(scores, self._loop)
         return self._result(future, time.perf_counter() + deadline_s + GRACE_S)
 
-    def usage(self) -> dict[str, float]:
-        """Metrics of the models whose replies are kept: hits since the last call, dollars since the store was made."""
-        metrics: dict[str, float] = {}
+    def usage(self) -> dict[str, Usage]:
+        """Of each model whose replies are kept: questions and hits since the last call, dollars over all runs."""
+        taken: dict[str, Usage] = {}
         for provider in self._stored:
-            usage, account = provider.usage.take(), provider.ledger.accounts().get(provider.name)
-            metrics[f"external/{provider.name}/hit_rate"] = usage.hits / usage.asked if usage.asked else math.nan
-            metrics[f"external/{provider.name}/usd"] = account.spent_usd + account.in_doubt_usd if account else 0.0
-        return metrics
+            counts, account = provider.usage.take(), provider.ledger.accounts().get(provider.name)
+            usd = account.spent_usd + account.in_doubt_usd if account else 0.0
+            taken[provider.name] = Usage(counts.asked, counts.hits, usd)
+        return taken
 
     def _wait(self, future: Future[list[Answers]], give_up_at: float, step: int) -> Gathered:
         started = time.perf_counter()

@@ -53,7 +53,7 @@ class Groups:
     @classmethod
     def choose(cls, pools: list[list[Candidate]], size: int, rule: Rule) -> "Groups":
         """Keep `size` candidates of every pool; raises ValueError where a pool has fewer."""
-        rewards_PK = pad([[c.score.reward for c in pool] for pool in pools])
+        rewards_PK = pad([[c.reward for c in pool] for pool in pools])
         external_PK = pad([[c.external for c in pool] for pool in pools], fill=False).astype(bool)
         there_PK = pad([[True] * len(pool) for pool in pools], fill=False).astype(bool)
         kept_PG = SELECTIONS[rule.selection](rewards_PK, external_PK, size, rule.max_external, there_PK)

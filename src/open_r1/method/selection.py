@@ -92,28 +92,37 @@ def max_variance(
     unscored_PK = np.isnan(rewards_PK) & there_PK
     own = _Source.of(there_PK & ~unscored_PK & ~external_PK, ranked_PK)
     others = _Source.of(there_PK & ~unscored_PK & external_PK, ranked_PK)
-    most_P1 = np.minimum(others.count_P1, cap)
-    wanted_P1 = np.minimum(G, own.count_P1 + most_P1)
-    # a best and b worst of the external ones, c best and d worst of the policy's: every way S to take `wanted`
-    a, b, c = np.indices((G + 1,) * 3).reshape(3, -1)
-    d = wanted_P1 - a - b - c
-    possible_PS = (d >= 0) & (c + d <= own.count_P1) & (a + b <= most_P1)
-    scored_PK = own.member_PK | others.member_PK
-    mean_P1 = np.where(scored_PK, rewards_PK, 0).sum(-1, keepdims=True) / np.maximum(
-        scored_PK.sum(-1, keepdims=True), 1
-    )
-    centred_PK = rewards_PK - mean_P1
-    sums_PS, squares_PS = (
-        others.sums(values_PK, a, b) + own.sums(values_PK, c, d) for values_PK in (centred_PK, centred_PK**2)
-    )
-    spread_PS = np.where(possible_PS, squares_PS - sums_PS**2 / np.maximum(wanted_P1, 1), -np.inf)  # G x variance
-    near_PS = spread_PS >= spread_PS.max(-1, keepdims=True) - TOLERANCE
-    best_P1 = np.where(near_PS, (a + b) * (2 * G + 1) - (a + c), np.iinfo(np.intp).max).argmin(-1, keepdims=True)
-    a, b, c, d = (np.take_along_axis(np.broadcast_to(x, possible_PS.shape), best_P1, -1) for x in (a, b, c, d))
+    wanted_P1 = np.minimum(G, own.count_P1 + np.minimum(others.count_P1, cap))
+    a, b, c, d = _best_split(rewards_PK, own, others, wanted_P1, G, cap)
     # every scored candidate that may be kept is; the policy's unscored ones come before external ones
     rest = _Source.of(unscored_PK, ranked_PK)
     kept_PK = others.ends(a, b) | own.ends(c, d) | rest.ends(G - wanted_P1, np.zeros_like(d))
     return np.nonzero(kept_PK)[-1].reshape(*rewards_PK.shape[:-1], G)
+
+
+def _best_split(
+    rewards_PK: Floats, own: "_Source", others: "_Source", wanted_P1: Indices, G: int, cap: int
+) -> tuple[Indices, Indices, Indices, Indices]:
+    """How many to take, (P, 1) each: a best and b worst external ones, c best and d worst of the policy's.
+
+    Of all ways S to take `wanted` the one of largest variance; of equal ones that with the fewest external candidates,
+    then with most of the best, then the first.
+    """
+    a, b, c = np.indices((G + 1,) * 3).reshape(3, -1)
+    d = wanted_P1 - a - b - c
+    possible_PS = (d >= 0) & (c + d <= own.count_P1) & (a + b <= np.minimum(others.count_P1, cap))
+    scored_PK = own.member_PK | others.member_PK
+    count_P1 = np.maximum(scored_PK.sum(-1, keepdims=True), 1)
+    centred_PK = rewards_PK - np.where(scored_PK, rewards_PK, 0).sum(-1, keepdims=True) / count_P1
+    sums_PS = others.sums(centred_PK, a, b) + own.sums(centred_PK, c, d)
+    squares_PS = others.sums(centred_PK**2, a, b) + own.sums(centred_PK**2, c, d)
+    spread_PS = np.where(possible_PS, squares_PS - sums_PS**2 / np.maximum(wanted_P1, 1), -np.inf)  # G x variance
+    smaller_PS = spread_PS < spread_PS.max(-1, keepdims=True) - TOLERANCE
+    few_external_S, many_best_S = a + b, a + c
+    keys = np.broadcast_arrays(-many_best_S, few_external_S, smaller_PS)  # the last decides first
+    first_P1 = np.lexsort(keys, axis=-1)[..., :1]
+    a, b, c, d = (np.take_along_axis(np.broadcast_to(x, possible_PS.shape), first_P1, -1) for x in (a, b, c, d))
+    return a, b, c, d
 
 
 class _Source(NamedTuple):

@@ -1,23 +1,17 @@
 """From kept candidates to the factor on their advantages: joins log-probs of policy and external models in weights.py.
 
-Axis letters: B kept rows, G in a row per prompt; T tokens; C is T (weight_level token, luffy) or 1 (sequence).
+Axis letters: B kept rows, G in a row per prompt; T tokens; S external models; C is T (weight_level token, luffy) or 1
+(sequence).
 """
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from open_r1.method.weights import (
-    Weighting,
-    effective_share,
-    log_weights,
-    luffy_weights,
-    mixture_log_weights,
-    self_normalised,
-    total_variation,
-)
+from open_r1.method.weights import Weighting, log_weights, luffy_weights, mixture_log_weights, self_normalised
 from open_r1.schema import POLICY, Answers, Candidate, Failure, UserError
 
 
@@ -39,7 +33,7 @@ def count_unweighted(
     """
     if not weighting.needs_logprobs:
         return {}
-    missing = {}
+    missing: dict[str, int] = {}
     for name in answers_P[0]:
         came = sum(len(answer) for answers in answers_P if not isinstance(answer := answers[name], Failure))
         missing[name] = came - sum(c.source == name for pool in pools for c in pool)
@@ -51,6 +45,28 @@ def count_unweighted(
     return missing
 
 
+@dataclass(frozen=True)
+class Weights:
+    """The weights of a batch, before `is` bounds them and multiplies by Z, and before `snis` divides by their mean.
+
+    Attributes:
+        w_BC: one per kept reply or per token.
+        mask_BC: False for padding.
+        external_B: which rows external models wrote.
+        known: `weight_proposal: mixture`: how many components of q were known, and how many there are.
+    """
+
+    w_BC: Tensor
+    mask_BC: Tensor
+    external_B: Tensor
+    known: tuple[int, int] | None = None
+
+    @property
+    def external(self) -> Tensor:
+        """The external candidates' weights in one row."""
+        return self.w_BC[self.external_B.unsqueeze(1) & self.mask_BC]
+
+
 def weigh(
     weighting: Weighting,
     advantages_B: Tensor,
@@ -58,8 +74,8 @@ def weigh(
     mask_BT: Tensor,
     pools: Sequence[Sequence[Candidate]],
     kept_PG: Sequence[Sequence[int]],
-) -> tuple[Tensor, dict[str, float]]:
-    """Return the weighted advantages, (B, C), and metrics `weights/*`; rows of the policy keep theirs under luffy, sft.
+) -> tuple[Tensor, Weights | None]:
+    """Return the weighted advantages, (B, C), and the weights; rows of the policy keep theirs under luffy and sft.
 
     Args:
         weighting: the recipe's; not "uncorrected", which needs no weighing.
@@ -70,47 +86,57 @@ def weigh(
         kept_PG: indices into them.
     """
     kept = [pool[k] for pool, kept_G in zip(pools, kept_PG, strict=True) for k in kept_G]
-    G = len(kept_PG[0])
-    external_B1 = torch.tensor([[c.external] for c in kept], device=advantages_B.device)
-    advantages_B1 = advantages_B.unsqueeze(1)
+    external_B = torch.tensor([c.external for c in kept], device=advantages_B.device)
+    external_B1, advantages_B1, G = external_B.unsqueeze(1), advantages_B.unsqueeze(1), len(kept_PG[0])
     if weighting.kind == "sft":
         right_B1 = torch.tensor([[c.score.accuracy] for c in kept]).to(advantages_B)
-        return torch.where(external_B1, weighting.sft_coef * right_B1, advantages_B1), {}
+        return torch.where(external_B1, weighting.sft_coef * right_B1, advantages_B1), None
     mask_BT, logps_BT = mask_BT.bool(), policy_logps().float()  # bf16 has 8 bits: no sums over 2,000 tokens
     if weighting.kind == "luffy":
-        factors = torch.where(external_B1, luffy_weights(logps_BT, weighting.luffy_gamma), 1.0)
-        return advantages_B1 * factors, _describe(factors, mask_BT, external_B1, G)
+        factors_BT = torch.where(external_B1, luffy_weights(logps_BT, weighting.luffy_gamma), 1.0)
+        return advantages_B1 * factors_BT, Weights(factors_BT, mask_BT, external_B)
 
-    logps_BC, mask_BC, proposals_BC = _at_level(weighting.level, logps_BT, mask_BT, kept)
+    logps_BC, mask_BC = _at_level(weighting.level, logps_BT, mask_BT)
     if weighting.proposal == "mixture":
-        shares_SB, proposals_SBC = _mixture(weighting.level, logps_BT.shape[1], pools, kept, G)
-        proposals_SBC = proposals_SBC.to(logps_BC)
-        log_w_BC = mixture_log_weights(logps_BC, proposals_SBC, shares_SB.to(logps_BC))
+        log_w_BC, known = _mixture(weighting.level, logps_BC, mask_BC, pools, kept_PG)
     else:
-        log_w_BC = torch.where(external_B1, log_weights(logps_BC, proposals_BC), 0.0)
-    metrics = _describe(log_w_BC.exp(), mask_BC, external_B1, G)
-    if weighting.proposal == "mixture":
-        metrics["weights/known"] = 1 - proposals_SBC.isnan().float().mean().item()
-    else:
-        metrics["weights/tv"] = total_variation(log_w_BC.exp()[external_B1 & mask_BC]).item()
+        log_w_BC, known = _against_writers(weighting.level, logps_BC, kept), None
+    weights = Weights(log_w_BC.exp(), mask_BC, external_B, known)
     if weighting.kind == "snis":
-        return advantages_B1 * self_normalised(log_w_BC, mask_BC, G), metrics
+        return advantages_B1 * self_normalised(log_w_BC, mask_BC, G), weights
     # Selection makes the proposal q 1{o in S} / Z, hence w Z; Z, the share of q that is kept, is estimated by G / K.
     Z_B1 = torch.tensor([[G / len(pool)] for pool in pools for _ in range(G)], device=logps_BT.device)
-    return advantages_B1 * log_w_BC.exp() * Z_B1, metrics
+    limit = math.inf if weighting.weight_max is None else weighting.weight_max
+    return advantages_B1 * weights.w_BC.clamp(max=limit) * Z_B1, weights
 
 
-def _at_level(
-    level: str, logps_BT: Tensor, mask_BT: Tensor, kept: Sequence[Candidate]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probs under the policy, mask, and log-probs under the writer (0 for the policy's own), each (B, C)."""
-    T = logps_BT.shape[1]
-    entries = [_entries(level, T, c, c.logprobs if c.external else (0.0,) * len(c.token_ids)) for c in kept]
-    proposals_BC = torch.tensor(entries, device=logps_BT.device)
+def proposal_weights(level: str, candidates: Sequence[Candidate], logps_BT: Tensor, mask_BT: Tensor) -> Weights:
+    """The weights of any rows of candidates, against the models that wrote them; what `weights/tv` is estimated from.
+
+    Args:
+        level: the recipe's `weight_level`.
+        candidates: one per row (B), each of which `has_weight`.
+        logps_BT: log-probs of their tokens under the policy that sampled.
+        mask_BT: 1 for their tokens, 0 for padding.
+    """
+    logps_BC, mask_BC = _at_level(level, logps_BT.float(), mask_BT.bool())
+    external_B = torch.tensor([c.external for c in candidates], device=logps_BT.device)
+    return Weights(_against_writers(level, logps_BC, candidates).exp(), mask_BC, external_B)
+
+
+def _at_level(level: str, logps_BT: Tensor, mask_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probs under the policy and their mask, (B, C)."""
     if level == "token":
-        return logps_BT, mask_BT, proposals_BC
+        return logps_BT, mask_BT
     logps_B1 = torch.where(mask_BT, logps_BT, 0.0).sum(dim=1, keepdim=True)
-    return logps_B1, torch.ones_like(logps_B1, dtype=torch.bool), proposals_BC
+    return logps_B1, torch.ones_like(logps_B1, dtype=torch.bool)
+
+
+def _against_writers(level: str, logps_BC: Tensor, candidates: Sequence[Candidate]) -> Tensor:
+    """Log w against the model that wrote each candidate; 0 for the policy's own."""
+    entries = [_entries(level, logps_BC.shape[1], c, c.logprobs if c.external else None) for c in candidates]
+    own_B1 = torch.tensor([[not c.external] for c in candidates], device=logps_BC.device)
+    return log_weights(logps_BC, torch.tensor(entries, device=logps_BC.device)).masked_fill(own_B1, 0.0)
 
 
 def _entries(level: str, T: int, candidate: Candidate, given: Sequence[float] | None) -> list[float]:
@@ -124,29 +150,26 @@ def _entries(level: str, T: int, candidate: Candidate, given: Sequence[float] | 
 
 
 def _mixture(
-    level: str, T: int, pools: Sequence[Sequence[Candidate]], kept: Sequence[Candidate], G: int
-) -> tuple[Tensor, Tensor]:
-    """Shares of the sources in each row's pool, (M + 1, B), and components, (M, B, C), NaN where one is not known.
+    level: str,
+    logps_BC: Tensor,
+    mask_BC: Tensor,
+    pools: Sequence[Sequence[Candidate]],
+    kept_PG: Sequence[Sequence[int]],
+) -> tuple[Tensor, tuple[int, int]]:
+    """Log w against the mixture that each row's pool was drawn from, and how many of its components are known.
 
-    The writer's is known, and those of models that were asked about others' replies.
+    The writer's is known, and those of models that were asked about others' replies. A model without a reply in the
+    pool is no component of it; nor is padding anything to know.
     """
+    kept = [pool[k] for pool, kept_G in zip(pools, kept_PG, strict=True) for k in kept_G]
     sources = [POLICY, *sorted({c.source for pool in pools for c in pool if c.external})]
     shares_PS = [[sum(c.source == source for c in pool) / len(pool) for source in sources] for pool in pools]
-    shares_SB = torch.tensor(shares_PS).repeat_interleave(G, dim=0).T
-    components_SBC = [
-        [_entries(level, T, c, c.logprobs if c.source == source else c.others.get(source)) for c in kept]
-        for source in sources[1:]
+    shares_SB = torch.tensor(shares_PS).repeat_interleave(len(kept_PG[0]), dim=0).T.to(logps_BC)
+    components = [
+        [_entries(level, logps_BC.shape[1], c, c.logprobs if c.source == s else c.others.get(s)) for c in kept]
+        for s in sources[1:]
     ]
-    C = 1 if level == "sequence" else T
-    return shares_SB, torch.tensor(components_SBC).view(len(sources) - 1, len(kept), C)
-
-
-def _describe(w_BC: Tensor, mask_BC: Tensor, external_B1: Tensor, G: int) -> dict[str, float]:
-    """ESS as a share of the group, and the external weights' 95th percentile and maximum; NaN where none was kept."""
-    external = w_BC[external_B1 & mask_BC]
-    none = len(external) == 0
-    return {
-        "weights/ess": effective_share(w_BC, mask_BC, G).mean().item(),
-        "weights/p95": math.nan if none else external.quantile(0.95).item(),
-        "weights/max": math.nan if none else external.max().item(),
-    }
+    components_SBC = torch.tensor(components).view(len(sources) - 1, *logps_BC.shape).to(logps_BC)
+    there_SBC = (shares_SB[1:] > 0).unsqueeze(2) & mask_BC
+    known = (there_SBC & ~components_SBC.isnan()).sum()
+    return mixture_log_weights(logps_BC, components_SBC, shares_SB), (int(known), int(there_SBC.sum()))

@@ -26,6 +26,7 @@ class Weighting:
     proposal: str = "own"
     luffy_gamma: float = 0.1
     sft_coef: float = 0.1
+    weight_max: float | None = None  # "is": most that w may be; None sets no limit
 
     @property
     def needs_logprobs(self) -> bool:

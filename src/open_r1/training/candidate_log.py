@@ -5,6 +5,7 @@ run without its data set or its weights (docs/METRICS.md). wandb and tensorboard
 reports to them; neither needs a network.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,12 @@ CELL_CHARACTERS = 500  # of a text in a tensorboard table, which is drawn whole
 
 
 def describe_prompt(
-    step: int, row: Row, pool: Sequence[Candidate], kept_G: Sequence[int], advantages_G: Sequence[float]
+    step: int,
+    row: Row,
+    pool: Sequence[Candidate],
+    kept_G: Sequence[int],
+    advantages_G: Sequence[float],
+    reward_names: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return one line: the prompt and its K candidates in pool order, the policy's first.
 
@@ -31,16 +37,20 @@ def describe_prompt(
         row: the prompt's row.
         pool: its K candidates.
         kept_G: indices of the G that are trained on.
-        advantages_G: their advantages in the same order; a candidate that is not kept has none (null).
+        advantages_G: what is trained on, in the same order: weighted, and the mean over its tokens where they are
+            weighted singly; a candidate that is not kept has none (null).
+        reward_names: of the reward functions (R), of which each gave every candidate a part of its reward.
     """
-    ranks_K = ranking([c.score.reward for c in pool], [c.external for c in pool]).argsort()
+    ranks_K = ranking([c.reward for c in pool], [c.external for c in pool]).argsort()
     advantage = dict(zip(kept_G, advantages_G, strict=True))
     candidates = [
         {
             "source": c.source,
             "text": c.text,
-            "reward": c.score.reward,
+            "reward": _number(c.reward),
             **{part: value for part, value in vars(c.score).items() if value is not None},
+            "rewards": {name: _number(given) for name, given in zip(reward_names, c.rewards_R, strict=False)},
+            "tokens": len(c.token_ids),
             "truncated": c.truncated,
             "rank": int(ranks_K[k]),
             "kept": k in advantage,
@@ -50,6 +60,11 @@ def describe_prompt(
     ]
     prompt = {"step": step, "id": row.id, "kind": row.kind, "images": [str(path) for path in row.images]}
     return prompt | {"problem": row.problem, "answer": row.answer, "candidates": candidates}
+
+
+def _number(value: float) -> float | None:
+    """A number as JSON has it: null where there is none."""
+    return None if math.isnan(value) else value
 
 
 class CandidateLog(TrainerCallback):

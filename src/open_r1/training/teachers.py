@@ -16,6 +16,7 @@ from open_r1.recipe.settings import PromptKind
 from open_r1.schema import Answers, Candidate, Row
 from open_r1.tasks import Task
 from open_r1.training.lookahead import LookAhead, Sampler
+from open_r1.training.tally import Tally
 
 
 class Asking(NamedTuple):
@@ -44,7 +45,7 @@ class Teachers:
         self._ahead: LookAhead | None = None
         self._rows: list[Row] = []  # by the sampler's index
         self._places: dict[str, int] = {}
-        self._asked = 1.0  # share of the step's prompts
+        self._asked = (0, 0)  # prompts that were asked about, of how many, in the present generation
 
     def watch(self, sampler: Sampler, rows: list[Row], rows_per_block: int, processes: int, process: int) -> Sampler:
         """Return a sampler of the same order, which can be looked ahead in; `rows` by its index, the rest LookAhead's.
@@ -69,6 +70,7 @@ class Teachers:
             A function to call once with the policy's scored candidates; it waits for the answers.
         """
         below = self.asking.below
+        self._asked = len(rows_P), len(rows_P)
         if below is not None:
             return lambda own_PN: self._ask_where_weak(rows_P, own_PN, below, step)
         pending = self.pool.ask([self._request(row, step) for row in rows_P], self.asking.deadline_s)
@@ -93,9 +95,15 @@ class Teachers:
 
         return groups.with_kept(told)
 
-    def usage(self) -> dict[str, float]:
-        """Metrics of asking, apart from what came (docs/METRICS.md)."""
-        return {"external/asked": self._asked, **self.pool.usage()}
+    def count(self, tally: Tally, gathered: Gathered) -> None:
+        """Count what came of this generation's questions (docs/METRICS.md)."""
+        for name in self.pool.names:
+            tally.sum(f"external/{name}/failures", gathered.failures.get(name, 0))
+        tally.longest("external/wait_s", gathered.wait_s)
+        tally.ratio("external/asked", *self._asked)
+        for name, usage in self.pool.usage().items():
+            tally.ratio(f"external/{name}/hit_rate", usage.hits, usage.asked)
+            tally.latest(f"external/{name}/usd", usage.usd)
 
     def _ask_where_weak(
         self, rows_P: Sequence[Row], own_PN: list[list[Candidate]], below: float, step: int
@@ -103,7 +111,7 @@ class Teachers:
         """Ask about the prompts of which the policy's share of right answers lies below `below`."""
         right_P = [sum(c.score.accuracy == 1 for c in own) / len(own) for own in own_PN]
         weak = [p for p, right in enumerate(right_P) if right < below]
-        self._asked = len(weak) / len(rows_P)
+        self._asked = len(weak), len(rows_P)
         gathered = self.pool.ask([self._request(rows_P[p], step) for p in weak], self.asking.deadline_s)()
         answers: list[Answers] = [
             {name: [] for name in self.pool.names} for _ in rows_P
