@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from open_r1.method.weighting import count_unweighted, has_weight, weigh
+from open_r1.method.weighting import count_unweighted, has_weight, proposal_weights, weigh
 from open_r1.method.weights import (
     Weighting,
     effective_share,
@@ -21,6 +21,8 @@ from open_r1.method.weights import (
     total_variation,
 )
 from open_r1.schema import POLICY, Candidate, Failure, Reply, Score, UserError
+from open_r1.training.metrics import count_variation, count_weights
+from open_r1.training.tally import Tally
 
 SEQUENCES = torch.tensor(list(itertools.product(range(5), repeat=3)))  # (125, 3)
 
@@ -136,7 +138,17 @@ def one_group(weighting: Weighting, logps: list[list[float]], candidates: list[C
     mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in logps])
     padded = torch.tensor([row + [0.0] * (length - len(row)) for row in logps])
     pool = [*candidates, *[candidate(POLICY, 1)] * (max(0, pool_size - len(candidates)))]
-    return weigh(weighting, torch.ones(len(logps)), lambda: padded, mask, [pool], [range(len(candidates))])
+    group = [pool], [list(range(len(candidates)))]
+    return counted(weighting, weigh(weighting, torch.ones(len(logps)), lambda: padded, mask, *group), len(candidates))
+
+
+def counted(weighting: Weighting, weighed, G: int):
+    """The weighted advantages and what is logged of the weights."""
+    weighted, weights = weighed
+    tally = Tally()
+    if weights is not None:
+        count_weights(tally, weighting, weights, G)
+    return weighted, tally.take()
 
 
 def test_a_policy_sample_weighs_1_and_an_external_reply_its_ratio_both_times_the_kept_share():
@@ -144,7 +156,6 @@ def test_a_policy_sample_weighs_1_and_an_external_reply_its_ratio_both_times_the
     weighted, metrics = one_group(Weighting("is"), [[-3.0, -1.0], [-1.0, -0.5]], group, pool_size=4)
     assert weighted.flatten().tolist() == pytest.approx([0.5, 0.5 * math.exp(-1.0)])  # Z = G / K = 1/2
     assert metrics["weights/max"] == metrics["weights/p95"] == pytest.approx(math.exp(-1.0))
-    assert metrics["weights/tv"] == pytest.approx(1 - math.exp(-1.0))
     weighted, _ = one_group(Weighting("snis"), [[-3.0, -1.0], [-1.0, -0.5]], group, pool_size=4)
     total = 1 + math.exp(-1.0)
     assert weighted.flatten().tolist() == pytest.approx([2 / total, 2 * math.exp(-1.0) / total])  # Z cancels
@@ -162,7 +173,6 @@ def test_the_mixture_bounds_the_policy_s_weight_by_the_inverse_of_its_share():
     weighting = Weighting("is", proposal="mixture")
     weighted, metrics = one_group(weighting, [[-1.0], [-1.0], [-30.0]], group)
     assert weighted.flatten().tolist() == pytest.approx([3.0, 1.5, 3 / (1 + math.exp(20))])  # clamped at 20
-    assert "weights/tv" not in metrics
 
 
 def test_the_mixture_is_exact_where_every_model_scored_every_candidate():
@@ -212,7 +222,8 @@ def test_replies_of_2000_tokens_overflow_nowhere(kind, level, proposal, dtype):
     pool = [candidate(POLICY, 2000), *teacher, candidate(POLICY, 1)]
     logps = torch.tensor([-0.1, -8.0, -0.1, -1.0]).unsqueeze(1).expand(4, 2000).to(dtype)
     weighting = Weighting(kind, level=level, proposal=proposal)
-    weighted, metrics = weigh(weighting, torch.ones(4), lambda: logps, torch.ones(4, 2000), [pool], [range(4)])
+    weighed = weigh(weighting, torch.ones(4), lambda: logps, torch.ones(4, 2000), [pool], [[0, 1, 2, 3]])
+    weighted, metrics = counted(weighting, weighed, 4)
     assert weighted.isfinite().all() and (weighted >= 0).all()
     assert all(math.isfinite(value) for value in metrics.values()) and 0 < metrics["weights/ess"] <= 1 + 1e-6
     if proposal == "mixture" and kind == "is":
@@ -254,3 +265,39 @@ def test_replies_without_log_probs_are_counted_and_a_model_that_brings_none_is_n
     assert count_unweighted(Weighting("luffy"), answers, pools) == {}
     with pytest.raises(UserError, match="external model 'a' sent 2 replies and no log-probs"):
         count_unweighted(Weighting("is"), answers, [pools[1], pools[1]])
+
+
+def test_weight_max_bounds_a_weight_and_counts_how_often():
+    """The policy is e^19 times surer of the second reply than its writer: bounded by 10 it weighs 10 Z = 5."""
+    group = [candidate(POLICY, 1), candidate("a", 1, logprobs=(-20.0,)), candidate("a", 1, logprobs=(-1.0,))]
+    weighted, metrics = one_group(Weighting("is", weight_max=10.0), [[-3.0], [-1.0], [-2.0]], group, pool_size=6)
+    assert weighted.flatten().tolist() == pytest.approx([0.5, 5.0, 0.5 * math.exp(-1.0)])
+    assert metrics["weights/max"] == pytest.approx(math.exp(19)) and metrics["weights/bounded"] == 0.5
+    weighted, metrics = one_group(Weighting("is"), [[-3.0], [-1.0], [-2.0]], group, pool_size=6)
+    assert weighted[1].item() == pytest.approx(0.5 * math.exp(19)) and "weights/bounded" not in metrics
+    weighted, _ = one_group(Weighting("snis", weight_max=10.0), [[-3.0], [-1.0], [-2.0]], group)
+    assert weighted[1].item() == pytest.approx(3.0, abs=1e-4)  # snis is bounded by the group's size itself
+
+
+def test_a_component_is_known_or_not_where_it_is_one_and_there_is_a_token():
+    """Token level; b gave no reply in the first pool. Known are: a of both rows there, a and b of the second pool's b."""
+    first = [candidate(POLICY, 1), candidate("a", 3, logprobs=(-1.0,) * 3)]
+    second = [candidate(POLICY, 1), replace(candidate("b", 2, logprobs=(-1.0,) * 2), others={"a": (-1.0, -1.0)})]
+    second.append(candidate("a", 1, logprobs=(-1.0,)))
+    mask = torch.tensor([[1, 0, 0], [1, 1, 1], [1, 0, 0], [1, 1, 0]])
+    weighting = Weighting("is", level="token", proposal="mixture")
+    weighed = weigh(weighting, torch.ones(4), lambda: torch.full((4, 3), -1.0), mask, [first, second], [[0, 1], [0, 1]])
+    # components: a of 1 + 3 tokens; a and b of 1 + 2 tokens each: 10. Unknown: a of the policy's token, a and b of the
+    # other policy's token
+    assert weighed[1] is not None and weighed[1].known == (7, 10)
+
+
+def test_the_total_variation_is_estimated_from_replies_that_nobody_has_selected():
+    """TV(pi, q) over 125 sequences, exactly; of 20,000 draws from q, kept or not, the logged mean is that."""
+    exact = 0.5 * (pi.exp() - q.exp()).abs().sum().item()
+    drawn = torch.multinomial(q.exp().flatten(), 20_000, replacement=True, generator=torch.Generator().manual_seed(1))
+    replies = [candidate("a", 3, logprobs=tuple(TEACHER[i].tolist())) for i in drawn.tolist()]
+    replies.append(candidate(POLICY, 3))  # fills a row where there are too few; not counted
+    logps, tally = torch.cat([POLICY_LOGPS[drawn], torch.zeros(1, 3)]), Tally()
+    count_variation(tally, proposal_weights("sequence", replies, logps, torch.ones_like(logps)))
+    assert tally.take()["weights/tv"] == pytest.approx(exact, abs=0.01)

@@ -47,7 +47,12 @@ class EKIPLConfig(GRPOConfig):
 def weighting_of(recipe: Recipe) -> Weighting:
     """How external candidates are weighted."""
     return Weighting(
-        recipe.external_weight, recipe.weight_level, recipe.weight_proposal, recipe.luffy_gamma, recipe.sft_coef
+        recipe.external_weight,
+        recipe.weight_level,
+        recipe.weight_proposal,
+        recipe.luffy_gamma,
+        recipe.sft_coef,
+        recipe.weight_max,
     )
 
 

@@ -66,8 +66,9 @@ class Recipe(Settings, TRLSettings):
         return frozenset(Settings.model_fields) - grpo_keys().keys()
 
     def for_trl(self) -> dict[str, Any]:
-        """What was given of TRL's keys."""
-        return {key: value for key, value in self._given.items() if key not in self.own_keys()}
+        """What was given of TRL's keys, and what `loss_level` makes of them (docs/METHOD.md)."""
+        of_reply = {"importance_sampling_level": "sequence", "loss_type": "luspo"} if self.loss_level == "reply" else {}
+        return {key: value for key, value in self._given.items() if key not in self.own_keys()} | of_reply
 
     @property
     def num_samples(self) -> int:
@@ -158,6 +159,23 @@ class Recipe(Settings, TRLSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_reward(self) -> Self:
+        """One reward ranks candidates and makes advantages: the weighted sum."""
+        weights = self.reward_weights
+        if weights is not None and len(weights) != 2:
+            raise UserError(
+                f"reward_weights is {weights}; a reply has two rewards, format and accuracy, in this order; write two"
+                " numbers"
+            )
+        if self.multi_objective_aggregation != "sum_then_normalize" and self.pool_size > self.num_generations:
+            raise UserError(
+                f"multi_objective_aggregation is {self.multi_objective_aggregation!r}, but candidates are ranked by the"
+                " weighted sum of their rewards, and advantages are made of it too; leave it out, or train without"
+                " external models and with num_policy_samples = num_generations"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_baseline(self) -> Self:
         """Advantages against another mean than the kept candidates' are ours, and know one way to scale."""
         if self.advantage_baseline == "kept":
@@ -165,13 +183,21 @@ class Recipe(Settings, TRLSettings):
         for key, value, valid in (
             ("scale_rewards", self.scale_rewards, ("group", "none")),
             ("multi_objective_aggregation", self.multi_objective_aggregation, ("sum_then_normalize",)),
-            ("reward_weights", self.reward_weights, (None,)),
         ):
             if value not in valid:
-                rule = f"with advantage_baseline '{self.advantage_baseline}', which knows the plain sum of the rewards"
+                rule = f"with advantage_baseline '{self.advantage_baseline}', which knows the sum of the rewards"
                 raise UserError(
                     f"{key} is {value!r} {rule} per group only; leave {key} out, or set advantage_baseline to kept"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_loss_type(self) -> Self:
+        if self.loss_level == "reply" and self.loss_type not in (grpo_keys()["loss_type"].default, "grpo", "luspo"):
+            raise UserError(
+                f"loss_type is {self.loss_type!r}, but loss_level 'reply' sums over the tokens of a reply's one ratio"
+                " (TRL's luspo); set loss_type: grpo, or set loss_level: token"
+            )
         return self
 
 

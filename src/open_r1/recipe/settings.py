@@ -32,6 +32,7 @@ StageName = Literal["sft", "rl"]  # what a method may be made of, each at most o
 ExternalWeight = Literal["uncorrected", "is", "snis", "luffy", "sft"]
 WeightLevel = Literal["sequence", "token"]
 WeightProposal = Literal["own", "mixture"]
+LossLevel = Literal["token", "reply"]
 MODELS: tuple[Model, ...] = get_args(Model)
 PASS_RATE = "policy_pass_rate_below"  # the one key of external_when
 NEVER = {"rule": "it must be at least 0", "remedy": "0 warns never", "ge": 0}
@@ -326,8 +327,18 @@ class Settings(Checked):
     weight_proposal: WeightProposal = setting(
         "own", "is and snis: weigh against the model that wrote it (own) or the mixture."
     )
+    weight_max: float | None = setting(
+        10.0,
+        "is: most that a weight may be; empty: e^20, which is no bound in practice.",
+        gt=0,
+        remedy="leave it out for 10",
+    )
     luffy_gamma: float = setting(0.1, "luffy: gamma of p / (p + gamma).", gt=0)
     sft_coef: float = setting(0.1, "sft: advantage of an external reply that is right, times its accuracy.", gt=0)
+
+    loss_level: LossLevel = setting(
+        "token", "Ratios of tokens, averaged over a reply (token), or of whole replies, as Eq. 2-3 read (reply)."
+    )
 
     share_vision: bool = setting(True, "Preprocess and encode each distinct picture of a batch once, not G times.")
     share_prefix: bool = setting(True, "Run each distinct prompt of a batch once, its completions packed behind it.")
@@ -447,7 +458,7 @@ class Settings(Checked):
     def _check_weight_is_read(self) -> Self:
         """A setting of one kind of weight under another kind would do nothing."""
         readers = {"weight_level": ("is", "snis"), "weight_proposal": ("is", "snis")}
-        readers |= {"luffy_gamma": ("luffy",), "sft_coef": ("sft",)}
+        readers |= {"weight_max": ("is",), "luffy_gamma": ("luffy",), "sft_coef": ("sft",)}
         for key, kinds in readers.items():
             value = getattr(self, key)
             if self.external_weight not in kinds and value != type(self).model_fields[key].default:
@@ -455,6 +466,17 @@ class Settings(Checked):
                     f"{key} is {value!r}, but external_weight '{self.external_weight}' does not read it; leave it out,"
                     f" or set external_weight to {' or '.join(kinds)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _check_loss_level(self) -> Self:
+        """A reply that has one ratio has no weights of its tokens."""
+        weighs_tokens = self.external_weight == "luffy" or self.weight_level == "token"
+        if self.loss_level == "reply" and weighs_tokens:
+            raise UserError(
+                f"external_weight '{self.external_weight}' weighs tokens, but with loss_level 'reply' a reply has one"
+                " ratio; set loss_level: token"
+            )
         return self
 
     @model_validator(mode="after")

@@ -59,6 +59,7 @@ class TRLSettings(Checked):
     num_train_epochs: float
     learning_rate: float
     beta: float
+    loss_type: str
     sync_ref_model: bool
     scale_rewards: str
     multi_objective_aggregation: str
