@@ -69,7 +69,7 @@ def test_a_recipe_has_trl_s_defaults_as_typed_attributes():
         ({"num_external_samples": 0}, "num_external_samples is 0; it must be at least 1"),
         ({"advantage_baseline": "pool", "scale_rewards": "batch"}, "scale_rewards is 'batch' with advantage_baseline"),
         ({"advantage_baseline": "pool", "scale_rewards": "batch"}, "set advantage_baseline to kept"),
-        ({"reward_weights": [1.0]}, "write two numbers"),
+        ({"reward_weights": [1.0]}, "write two"),
         ({"num_policy_samples": 16, "multi_objective_aggregation": "normalize_then_sum"}, "weighted sum"),
         ({"weight_max": 5.0}, "set external_weight to is"),
         ({"external_weight": "is", "weight_max": 0.0}, "above 0"),

@@ -63,6 +63,11 @@ def config(output: Path, **changes) -> GRPOConfig:
     return GRPOConfig(**(values | changes))
 
 
+def prompts_per_step(args: GRPOConfig) -> float:
+    rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return rows / args.num_generations / args.num_iterations
+
+
 def make_trainer(
     tiny_folder,
     counting_data,
@@ -73,23 +78,24 @@ def make_trainer(
     asking=ASKING,
     rules=None,
     peft_config=None,
+    reward_funcs=(),
     **changes,
 ):
     model, processor = load_policy(str(tiny_folder))
-    rows = rows_of(counting_data)
+    rows, args = rows_of(counting_data), config(output, **changes)
     return EKIPLTrainer(
         model=model,
-        args=config(output, **changes),
+        args=args,
         processing_class=processor,
         train_dataset=to_dataset(rows, TASK),
-        reward_funcs=reward_functions(score),
+        reward_funcs=[*reward_functions(score), *reward_funcs],
         rows={row.id: row for row in rows},
         grade=score,
         teachers=Teachers(Gatherer(teachers), TASK, asking) if teachers else None,
         num_policy_samples=N,
         peft_config=peft_config,
         **(rules or {}),
-        callbacks=[JsonLinesCallback(output / "metrics.jsonl", 2)],
+        callbacks=[JsonLinesCallback(output / "metrics.jsonl", prompts_per_step(args))],
     )
 
 

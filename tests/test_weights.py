@@ -171,7 +171,7 @@ def test_at_token_level_every_token_has_a_weight_of_its_own():
 def test_the_mixture_bounds_the_policy_s_weight_by_the_inverse_of_its_share():
     group = [candidate(POLICY, 1), candidate("a", 1, logprobs=(-1.0,)), candidate("b", 1, logprobs=(-3.0,))]
     weighting = Weighting("is", proposal="mixture")
-    weighted, metrics = one_group(weighting, [[-1.0], [-1.0], [-30.0]], group)
+    weighted, _ = one_group(weighting, [[-1.0], [-1.0], [-30.0]], group)
     assert weighted.flatten().tolist() == pytest.approx([3.0, 1.5, 3 / (1 + math.exp(20))])  # clamped at 20
 
 
@@ -280,7 +280,7 @@ def test_weight_max_bounds_a_weight_and_counts_how_often():
 
 
 def test_a_component_is_known_or_not_where_it_is_one_and_there_is_a_token():
-    """Token level; b gave no reply in the first pool. Known are: a of both rows there, a and b of the second pool's b."""
+    """Token level; b gave no reply in the first pool."""
     first = [candidate(POLICY, 1), candidate("a", 3, logprobs=(-1.0,) * 3)]
     second = [candidate(POLICY, 1), replace(candidate("b", 2, logprobs=(-1.0,) * 2), others={"a": (-1.0, -1.0)})]
     second.append(candidate("a", 1, logprobs=(-1.0,)))

@@ -249,6 +249,12 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         ids = torch.cat([batch["prompt_ids"], completion_ids], dim=1)
         mask = torch.cat([batch["prompt_mask"], completion_mask], dim=1)
         given = {name: batch[name] for name in LOGP_ARGUMENTS & batch.keys()}  # pictures, of any architecture
+        for name in given.keys() & {
+            "token_type_ids",
+            "mm_token_type_ids",
+        }:  # those of the batch's own completions behind
+            types_BT = given[name][:, : batch["prompt_ids"].shape[1]]
+            given[name] = torch.cat([types_BT, torch.zeros_like(completion_ids)], dim=1)
         size = self.args.per_device_train_batch_size
         with torch.no_grad():
             length = completion_ids.shape[1]
