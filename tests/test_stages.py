@@ -15,7 +15,7 @@ from open_r1.grpo import run
 from open_r1.policy.loading import load_policy
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
-from open_r1.training.stages import plan
+from open_r1.training.stages import left_over, plan
 from open_r1.training.supervised import build_sft
 
 TASK = get_task("clevr_math")
@@ -136,3 +136,25 @@ def test_reinforcement_trains_an_adapter_too(config_of, tmp_path):
 def test_a_method_that_cannot_be_meant_is_refused(config_of, method, override, message):
     with pytest.raises(UserError, match=message):
         config_of(method, override)
+
+
+@pytest.mark.parametrize("reuse", [("num_iterations=2",), ("steps_per_generation=2",)])
+def test_a_run_whose_last_step_chooses_no_candidates_ends_with_a_summary_and_counts_its_prompts(config_of, reuse):
+    """Eight rows, two a step; of four steps every second one trains on what the one before has chosen."""
+    summary = run(config_of("ekipl", *SHORT, *reuse, "max_steps=4"))
+    assert sum(summary["kept_share"]["end"].values()) == pytest.approx(1.0)
+    assert summary["prompts"] == (4 if reuse == ("num_iterations=2",) else 8)
+
+
+def test_fewer_rows_than_one_generation_takes_are_refused_before_anything_is_trained(config_of):
+    config = config_of("reason_rft", *SHORT, "sft_rows=7")
+    with pytest.raises(UserError, match="the rl stage has 1 rows and generates for 2 prompts at once"):
+        run(config)
+    assert (
+        not list(Path(str(config.output_dir)).glob("*/model")) and not (Path(str(config.output_dir)) / "sft").exists()
+    )
+
+
+def test_rows_that_fill_no_generation_are_said_in_one_line():
+    assert left_over(185, 32).startswith("25 of 185 rows are left over in each epoch, other ones each time: 32 prompts")
+    assert left_over(160, 32) == ""

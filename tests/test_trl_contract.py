@@ -1,6 +1,7 @@
 """What `trainer.py` relies on in TRL; a new pin that breaks one of these needs a look at the seam (UPSTREAM.md)."""
 
 import inspect
+import re
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from trl.trainer.callbacks import SyncRefModelCallback
 from trl.trainer.utils import RepeatSampler
 
 from open_r1.method.groups import Generated
+from open_r1.training.trainer import EKIPLTrainer
 
 
 def source(name: str) -> str:
@@ -180,3 +182,23 @@ def test_what_accelerate_prepares_iterates_the_loader_inside_it():
     loader = Accelerator(cpu=True).prepare(DataLoader(range(4), num_workers=0))
     loader.base_dataloader.worker_init_fn = print
     assert loader.worker_init_fn is print and skip_first_batches(loader, 1).worker_init_fn is print
+
+
+def test_the_page_of_what_comes_from_where_lists_every_seam_that_is_overridden():
+    page = (Path(__file__).resolve().parents[1] / "UPSTREAM.md").read_text(encoding="utf-8")
+    table = page.split("## TRL 1.16.0 (the seam)")[1].split("Between the two classes")[0]
+    listed = set(re.findall(r"^\| `(\w+)\(", table, flags=re.MULTILINE))
+    overridden = {
+        name for name, value in vars(EKIPLTrainer).items() if inspect.isfunction(value) and name != "__init__"
+    }
+    assert listed == overridden & set(dir(GRPOTrainer))
+
+
+def test_trl_logs_one_value_of_each_name_in_a_pass_and_the_mean_of_a_list():
+    body = source("_compute_loss")
+    for name in ("kl", "entropy", "clip_ratio/low_mean", "clip_ratio/low_min", "clip_ratio/high_max"):
+        assert body.count(f'self._metrics[mode]["{name}"].append(') == 1
+    assert "sum(valid) / len(valid) if valid else None" in source("log")
+    assert "rewards_per_func = gather(rewards_per_func)" in source("_calculate_rewards")
+    names = parameters("_calculate_rewards")
+    assert names == ["self", "inputs", "prompts", "completions", "completion_ids_list"]

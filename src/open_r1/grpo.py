@@ -34,7 +34,7 @@ from open_r1.training.base_policy import make_base, read_recipe
 from open_r1.training.candidate_log import CandidateLog
 from open_r1.training.metrics import JsonLinesCallback, ProgressBar
 from open_r1.training.restart import disk_full_in_one_line, hold_run, train_to_the_end, whole_model
-from open_r1.training.stages import Stage, plan
+from open_r1.training.stages import Stage, left_over, plan
 from open_r1.training.stopping import StopCallback, Stopped
 from open_r1.training.supervised import build_sft, lora_config
 from open_r1.training.teachers import Asking, Teachers
@@ -75,9 +75,8 @@ def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, t
     )
     asking = Asking(recipe.external_deadline_s, kind, recipe.ask_below, recipe.external_prefetch_steps)
     rank = f"-{config.process_index}" if config.process_index else ""
-    candidate_log = CandidateLog(
-        folder / f"candidates{rank}.jsonl", recipe.log_candidates_every, recipe.log_candidates_prompts
-    )
+    every = 1 if config.log_completions else recipe.log_candidates_every
+    candidate_log = CandidateLog(folder / f"candidates{rank}.jsonl", every, recipe.log_candidates_prompts)
     metrics_log = JsonLinesCallback(folder / "metrics.jsonl", recipe.prompts_of_a_step(config.world_size))
     return EKIPLTrainer(
         model=model,
@@ -124,7 +123,7 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
     if every := config.recipe.curve_every:
         log = next(c for c in trainer.callback_handler.callbacks if isinstance(c, JsonLinesCallback))
         curve, ask = Path(str(config.output_dir)) / "curve.jsonl", functools.partial(evaluate, processor=processor)
-        trainer.add_callback(CurveCallback(curve, every, ask, lambda n: seen + n * log.prompts_per_step))
+        trainer.add_callback(CurveCallback(curve, every, ask, lambda step: seen + log.prompts_at(step)))
     train_to_the_end(trainer, stage.folder, config.recipe.argv, Path(str(config.output_dir)), stop)
     return str(trained)
 
@@ -137,9 +136,13 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
     with timed(seconds, "data"):
         tests = prepare_rows(task, recipe, ["train", *test_sets(task, recipe)])
         train = tests.pop("train")
+    stages = plan(recipe.stages, train, recipe.sft_rows, recipe.sft_rows_again, folder)
+    if stages and stages[-1].name == "rl":
+        left = left_over(len(stages[-1].rows), recipe.prompts_per_generation(config.world_size) * config.world_size)
+        if left and state.is_main_process:
+            print(left, flush=True)
     with timed(seconds, "base"):
         path = start = base_policy(recipe, task)
-    stages = plan(recipe.stages, train, recipe.sft_rows, recipe.sft_rows_again, folder)
     evaluate = functools.partial(timed(seconds, "eval")(evaluate_path), recipe, task, tests)
     before = evaluate_once(folder, seconds, functools.partial(evaluate, path, "before", again=True))
     first_rows = {name: rows[: recipe.curve_rows] for name, rows in tests.items()}

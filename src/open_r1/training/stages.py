@@ -36,3 +36,27 @@ def plan(names: Sequence[str], train: list[Row], sft_rows: int | None, again: bo
         )
     folders = [*(run / name for name in names[:-1]), run]
     return [Stage(name, rows[name], folder) for name, folder in zip(names, folders, strict=False)]
+
+
+def left_over(rows: int, at_once: int) -> str:
+    """Return one line on the rows that an epoch of the rl stage leaves out; empty where there are none.
+
+    Args:
+        rows: of the stage.
+        at_once: prompts that all processes generate for at once; an epoch is whole generations.
+
+    Raises:
+        UserError: the rows do not fill one generation, so that no step could be made.
+    """
+    if rows < at_once:
+        raise UserError(
+            f"the rl stage has {rows} rows and generates for {at_once} prompts at once: no step could be made; give"
+            " more rows (num_train_rows, data_path, sft_rows), or lower prompts_per_step or steps_per_generation"
+        )
+    left = rows % at_once
+    if not left:
+        return ""
+    return (
+        f"{left} of {rows} rows are left over in each epoch, other ones each time: {at_once} prompts are generated for"
+        " at once, and what fills no generation is not trained on"
+    )
