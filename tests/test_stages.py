@@ -141,13 +141,13 @@ def test_a_method_that_cannot_be_meant_is_refused(config_of, method, override, m
 @pytest.mark.parametrize("reuse", [("num_iterations=2",), ("steps_per_generation=2",)])
 def test_a_run_whose_last_step_chooses_no_candidates_ends_with_a_summary_and_counts_its_prompts(config_of, reuse):
     """Eight rows, two a step; of four steps every second one trains on what the one before has chosen."""
-    summary = run(config_of("ekipl", *SHORT, *reuse, "max_steps=4"))
+    summary = run(config_of("ekipl", *reuse, "max_steps=4"))
     assert sum(summary["kept_share"]["end"].values()) == pytest.approx(1.0)
     assert summary["prompts"] == (4 if reuse == ("num_iterations=2",) else 8)
 
 
 def test_fewer_rows_than_one_generation_takes_are_refused_before_anything_is_trained(config_of):
-    config = config_of("reason_rft", *SHORT, "sft_rows=7")
+    config = config_of("reason_rft", "sft_rows=7")
     with pytest.raises(UserError, match="the rl stage has 1 rows and generates for 2 prompts at once"):
         run(config)
     assert (
