@@ -52,7 +52,7 @@ def measure(config_path: Path) -> None:
 
     def trained(resume: Path | None) -> dict[str, float]:
         """Seconds of one call of train(): all, in saving, until the first step began."""
-        model, processor = load_policy(grpo.base_policy(config, task), config.max_pixels)
+        model, processor = load_policy(grpo.base_policy(config.recipe, task), config.recipe.max_pixels)
         trainer, clock, spent = grpo.build_trainer(config, task, model, processor, rows), Clock(), [0.0]
         trainer.add_callback(StopCallback())
         trainer.add_callback(clock)
@@ -69,7 +69,7 @@ def measure(config_path: Path) -> None:
         return {"all": time.monotonic() - began, "saving": spent[0], "until_step": clock.first_step_at - began}
 
     config = load_config(config_path)
-    task, state = get_task(config.task), PartialState()
+    task, state = get_task(config.recipe.task), PartialState()
     rows = prepare_rows(task, config, ["train"])["train"]
     folder = Path(str(config.output_dir))
     fresh = trained(None)

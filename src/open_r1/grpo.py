@@ -109,7 +109,7 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
     if whole_model(trained):
         return str(trained)
     stage.folder.mkdir(exist_ok=True)
-    model, processor = load_policy(path, config.recipe.max_pixels)
+    model, processor = load_policy(path, config.recipe.max_pixels, **config.recipe.policy_options)
     stop = StopCallback(config.recipe.strict)
     if stage.name == "rl":
         trainer: Any = build_trainer(config, task, model, processor, stage.rows)

@@ -39,11 +39,15 @@ def evaluate_path(
     With `again` it is likely to be asked the same by another run: its replies are kept, and taken from where they are.
     """
     device = "cpu" if recipe.use_cpu else PartialState().device
-    digest = known_replies.policy_digest(path, str(device), recipe.max_pixels) if again else None
+    digest = (
+        known_replies.policy_digest(path, " ".join([str(device), *recipe.policy_options.values()]), recipe.max_pixels)
+        if again
+        else None
+    )
 
     @functools.cache
     def policy() -> tuple[Any, Any]:
-        model, processor = load_policy(path, recipe.max_pixels)
+        model, processor = load_policy(path, recipe.max_pixels, **recipe.policy_options)
         return model.to(device), processor
 
     ask = _asking(recipe, task, policy)

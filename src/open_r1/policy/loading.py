@@ -13,25 +13,26 @@ ARCHITECTURE = "Qwen2VLForConditionalGeneration"
 ADAPTER = "adapter_config.json"
 
 
-def load_policy(path: str, max_pixels: int | None = None) -> tuple[Any, Any]:
+def load_policy(path: str, max_pixels: int | None = None, **options: Any) -> tuple[Any, Any]:
     """Return (model, processor) of the Qwen2-VL checkpoint at `path`, a folder or a hub id.
 
     The weights are float32, also where the recipe says `bf16: true`: updates of 5e-7 would be rounded away in bfloat16
     weights, so the training computes in bfloat16 on float32 weights (autocast).
 
-    A folder that holds a LoRA adapter is loaded with the base that it names, and merged into it.
+    A folder that holds a LoRA adapter is loaded with the base that it names, and merged into it. `options` are those of
+    the recipe's model_init_kwargs: attn_implementation, and the revision of a hub id.
 
     Raises UserError where the folder holds another architecture, is half written, or the hub cannot be reached, and for
     an adapter whose base is not there.
     """
     folder = Path(path)
     if (folder / ADAPTER).is_file():
-        return _load_adapter(folder, max_pixels)
+        return _load_adapter(folder, max_pixels, options)
     if folder.is_dir():
         _check_folder(folder)
     try:
-        processor = AutoProcessor.from_pretrained(path)
-        model = Qwen2VLForConditionalGeneration.from_pretrained(path, dtype=torch.float32)
+        processor = AutoProcessor.from_pretrained(path, revision=options.get("revision", "main"))
+        model = Qwen2VLForConditionalGeneration.from_pretrained(path, dtype=torch.float32, **options)
     except OSError as error:
         first = str(error).splitlines()[0]
         raise UserError(
@@ -43,7 +44,7 @@ def load_policy(path: str, max_pixels: int | None = None) -> tuple[Any, Any]:
     return model, processor
 
 
-def _load_adapter(folder: Path, max_pixels: int | None) -> tuple[Any, Any]:
+def _load_adapter(folder: Path, max_pixels: int | None, options: dict[str, str]) -> tuple[Any, Any]:
     """Load the base that the adapter names and merge the adapter into its weights."""
     from peft import PeftModel
 
@@ -55,7 +56,7 @@ def _load_adapter(folder: Path, max_pixels: int | None) -> tuple[Any, Any]:
     if not any(folder.glob("adapter_model.*")):
         raise UserError(f"{folder}: no adapter_model.safetensors beside {ADAPTER}; it is half written, copy it again")
     try:
-        model, processor = load_policy(base, max_pixels)
+        model, processor = load_policy(base, max_pixels, **options)
     except UserError as error:
         rule = f"an adapter is loaded with its base; put it there or change base_model_name_or_path in {ADAPTER}"
         raise UserError(f"{folder} is an adapter of '{base}', which cannot be loaded ({error}): {rule}") from error

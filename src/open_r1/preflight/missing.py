@@ -18,6 +18,7 @@ from open_r1.external.store.replies import PromptVersion, Store
 from open_r1.preflight.fit import accelerate_config, need_of, refusal
 from open_r1.preflight.memory import GIB
 from open_r1.recipe.rules import Recipe
+from open_r1.recipe.trl import lacking_packages
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
 from open_r1.utils.hub import default_folder
@@ -65,11 +66,12 @@ def _missing_packages(recipe: Recipe, processes: int) -> Iterator[str]:
     wanted = {
         "deepspeed": (accelerate_config(recipe, processes) or "").startswith("zero"),
         "vllm": recipe.use_vllm,
-        "flash_attn": recipe.attention == "flash_attention_2",
+        "flash_attn": recipe.policy_options.get("attn_implementation") == "flash_attention_2",
     }
     for name, needed in wanted.items():
         if needed and importlib.util.find_spec(name) is None:
             yield f"package {name}: not installed; run `make install-gpu`"
+    yield from lacking_packages(recipe)
 
 
 def _missing_weights(recipe: Recipe) -> Iterator[str]:

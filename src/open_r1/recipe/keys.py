@@ -6,7 +6,7 @@ the same names and defaults.
 
 import ast
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -56,11 +56,9 @@ def lora_keys() -> dict[str, Key]:
 
 def class_keys(path: Path, class_name: str) -> dict[str, Key]:
     """Read the annotated fields of one class from its source."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
     return {
         line.target.id: Key(frozenset(_union_members(line.annotation)), _default(line.value))
-        for line in body
+        for line in _class_body(path, class_name)
         if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
     }
 
@@ -104,6 +102,11 @@ def _trl_keys(name: str) -> dict[str, Key]:
     return {key: read for owner, path in sources.items() for key, read in class_keys(path, owner).items()}
 
 
+def _class_body(path: Path, class_name: str) -> list[ast.stmt]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+
+
 def _union_members(node: ast.expr) -> Iterator[str]:
     if isinstance(node, ast.BinOp):  # A | B
         yield from _union_members(node.left)
@@ -126,3 +129,37 @@ def _default(value: ast.expr | None) -> object:
         return COMPUTED if value is None else ast.literal_eval(value)
     except ValueError:  # a name or a call: what it gives is not in the source
         return COMPUTED
+
+
+@cache
+def optimizer_names() -> list[str]:
+    """The optimizers that transformers knows: what `optim` may be."""
+    return _enum_values(package_folder("transformers") / "training_args.py", "OptimizerNames")
+
+
+@cache
+def scheduler_names() -> list[str]:
+    """The schedules that transformers knows: what `lr_scheduler_type` may be."""
+    return _enum_values(package_folder("transformers") / "trainer_utils.py", "SchedulerType")
+
+
+@cache
+def tracker_names() -> list[str]:
+    """The trackers that transformers knows: what `report_to` may hold."""
+    path = package_folder("transformers") / "integrations" / "integration_utils.py"
+    for line in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "INTEGRATION_TO_CALLBACK":
+            assert isinstance(line.value, ast.Dict)
+            return [
+                key.value for key in line.value.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)
+            ]
+    raise AssertionError(f"{path} has no INTEGRATION_TO_CALLBACK: another version of transformers")
+
+
+def _enum_values(path: Path, class_name: str) -> list[str]:
+    body = _class_body(path, class_name)
+    return _texts([line.value for line in body if isinstance(line, ast.Assign)])
+
+
+def _texts(values: Sequence[ast.expr | None]) -> list[str]:
+    return [value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)]

@@ -13,7 +13,7 @@ from pydantic import PrivateAttr, model_validator
 from open_r1.recipe.keys import check_type, grpo_keys
 from open_r1.recipe.settings import GRACE_S, ExternalModelConfig, Settings
 from open_r1.recipe.step import Step, check_batch, cut_step
-from open_r1.recipe.trl import TRLSettings, check_refused
+from open_r1.recipe.trl import REFUSED_IN_RL, TRLSettings, check_refused, plain_no
 from open_r1.schema import UserError
 from open_r1.utils.names import unknown_name
 from open_r1.utils.secrets import check_secrets
@@ -39,9 +39,10 @@ class Recipe(Settings, TRLSettings):
         """
         check_secrets(values)
         check_keys(values, where)
+        values = plain_no(values)
+        check_refused(values, grpo_keys(), REFUSED_IN_RL)
         for key in values.keys() - cls.model_fields.keys():
             check_type(values[key], grpo_keys()[key].types, key)
-        check_refused(values, grpo_keys())
         recipe = super().read(values, where)
         recipe._given = dict(values)
         return recipe
@@ -93,10 +94,9 @@ class Recipe(Settings, TRLSettings):
         return [name for name in named if name != "none"]
 
     @property
-    def attention(self) -> str | None:
-        """The implementation of attention that is asked for; None: transformers' choice."""
-        wanted = self.model_init_kwargs
-        return wanted.get("attn_implementation") if isinstance(wanted, dict) else None
+    def policy_options(self) -> dict[str, str]:
+        """What loading the policy is given beside its path: `attn_implementation` and `revision` where they are set."""
+        return dict(self.model_init_kwargs) if isinstance(self.model_init_kwargs, dict) else {}
 
     @property
     def half_precision(self) -> bool:
@@ -172,6 +172,15 @@ class Recipe(Settings, TRLSettings):
                 f"multi_objective_aggregation is {self.multi_objective_aggregation!r}, but candidates are ranked by the"
                 " weighted sum of their rewards, and advantages are made of it too; leave it out, or train without"
                 " external models and with num_policy_samples = num_generations"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_adapter(self) -> Self:
+        if self.sync_ref_model and self.lora is not None:
+            raise UserError(
+                "sync_ref_model is true with lora; an adapter's reference is the base without it, which does not move;"
+                " leave one of the two out"
             )
         return self
 

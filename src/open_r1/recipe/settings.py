@@ -14,7 +14,7 @@ from open_r1.method.advantages import BASELINES
 from open_r1.method.selection import SELECTIONS
 from open_r1.recipe.keys import check_type, lora_keys, sft_keys
 from open_r1.recipe.reading import Checked, refused, said, setting
-from open_r1.recipe.trl import check_refused
+from open_r1.recipe.trl import NUCLEUS, check_refused, plain_no
 from open_r1.schema import POLICY, UserError
 from open_r1.tasks import TASKS, get_task
 from open_r1.tasks.trance import TRANCE
@@ -207,9 +207,9 @@ class SFTSettings(Checked):
 
     @model_validator(mode="after")
     def _check_types(self) -> Self:
+        check_refused(self.model_extra or {}, sft_keys())
         for key, value in (self.model_extra or {}).items():
             check_type(value, sft_keys()[key].types, key)
-        check_refused(self.model_extra or {}, sft_keys())
         return self
 
 
@@ -343,10 +343,10 @@ class Settings(Checked):
     share_vision: bool = setting(True, "Preprocess and encode each distinct picture of a batch once, not G times.")
     share_prefix: bool = setting(True, "Run each distinct prompt of a batch once, its completions packed behind it.")
 
-    eval_temperature: float = setting(0.1, "Sampling temperature in evaluation (Reason-RFT's).")
-    eval_top_p: float = setting(0.9, "Nucleus share in evaluation (Reason-RFT's).")
-    eval_top_k: int = setting(50, "Top-k cut in evaluation (Reason-RFT's).")
-    eval_max_completion_length: int = setting(768, "Tokens at most per reply in evaluation (Reason-RFT's).")
+    eval_temperature: float = setting(0.1, "Sampling temperature in evaluation (Reason-RFT's).", ge=0)
+    eval_top_p: float = setting(0.9, "Nucleus share in evaluation (Reason-RFT's).", **NUCLEUS)
+    eval_top_k: int = setting(50, "Top-k cut in evaluation (Reason-RFT's).", ge=0)
+    eval_max_completion_length: int = setting(768, "Tokens at most per reply in evaluation (Reason-RFT's).", ge=1)
     eval_rows_at_once: int = setting(64, "Rows evaluated at once.", ge=1)
 
     curve_every: int = setting(
@@ -410,6 +410,7 @@ class Settings(Checked):
     @classmethod
     def _read_handed_on(cls, values: object, info: ValidationInfo) -> object:
         model = SFTSettings if info.field_name == "sft" else LoraSettings
+        values = plain_no(values) if isinstance(values, Mapping) else values
         if values == {} and model is LoraSettings:
             return None
         return model.read(values, str(info.field_name)) if isinstance(values, Mapping) else values
