@@ -317,7 +317,7 @@ def test_the_hash_seed_changes_no_score():
 
 def test_real_answers_grade_1_against_themselves():
     if not REAL.is_dir():
-        pytest.skip(f"{REAL} is missing: the real rows are not part of the repository")
+        pytest.skip("the 94 real sample rows (five JSON files) are missing: they are not part of the repository")
     task_of = {"spatial_transformation": "trance", "structure_perception": "geomath"}
     count = 0
     for path in sorted(REAL.glob("*.json")):
