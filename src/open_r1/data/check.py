@@ -6,10 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from open_r1.data.columns import Columns
 from open_r1.data.image_files import Examined
 from open_r1.data.rows import BadRow, LoadedRows, VerifyImages, read_rows
+from open_r1.data.sets import in_layout, own_sets
 from open_r1.schema import UserError
-from open_r1.tasks import TASKS, Task, get_task
+from open_r1.tasks import TASKS, Task, answers_of, get_task
 from open_r1.utils.hub import fetch, is_hub_id
 from open_r1.utils.terminal import printable
 
@@ -60,7 +62,7 @@ def report_set(task: Task, split: str, loaded: LoadedRows) -> SetReport:
         bad=loaded.bad,
         images=len(images),
         cot_share=sum(row.cot is not None for row in loaded.rows) / max(1, len(loaded.rows)),
-        answers=Counter(answer_kind(row.answer) for row in loaded.rows),
+        answers=Counter(answer_kind(answers_of(row.answer)[0]) for row in loaded.rows),
         sizes=Counter(each.size for each in examined.values()),
         changed=_changed(examined),
     )
@@ -78,7 +80,11 @@ def _changed(examined: dict[Path, Examined]) -> dict[str, list[str]]:
 
 
 def check(
-    data_path: str, task: str | None = None, image_folder: str | None = None, verify_images: VerifyImages = "decode"
+    data_path: str,
+    task: str | None = None,
+    image_folder: str | None = None,
+    verify_images: VerifyImages = "decode",
+    columns: Columns = Columns(),  # noqa: B008  # frozen
 ) -> list[SetReport]:
     """Read every set that `data_path` holds.
 
@@ -87,6 +93,7 @@ def check(
         task: only this one; a JSON file needs it unless its name matches a task's in the layout.
         image_folder: where image names start, if not where the layout has them.
         verify_images: "decode" every picture, or only look whether it "exists".
+        columns: names of columns where they are not the usual ones.
 
     Raises:
         UserError: nothing is found, or a file cannot be read.
@@ -94,24 +101,27 @@ def check(
     path = fetch(data_path) if is_hub_id(data_path) else Path(data_path)
     tasks = [get_task(task)] if task else list(TASKS.values())
     sets = [(each, split) for each in tasks for split, glob in _globs(each).items() if _holds(path, glob)]
-    if path.is_file() and task and not sets:
-        sets = [(get_task(task), "train")]
     if not path.exists():
         raise UserError(
-            f"{path} does not exist; data are a folder in the Reason-RFT-CoT layout or a JSON file; fix the path"
+            f"{path} does not exist; data are a folder in the Reason-RFT-CoT layout, a file of rows or a folder of such"
+            " files; fix the path"
         )
-    if path.is_file() and not sets:
+    own = {"train": [path]} if path.is_file() else {} if in_layout(tasks[0], path) else own_sets(path)
+    if not sets and path.is_file() and not task:
         raise UserError(
-            f"{path}: its name does not say whose rows it holds; add --task T (make: ARGS='--task T') with one of"
+            f"{path}: its name does not say whose rows it holds; add TASK=name (--task name) with one of"
             f" {', '.join(TASKS)}"
         )
+    if not sets and task:
+        sets = [(tasks[0], split) for split in own]
     if not sets:
         names = ", ".join(glob for each in tasks for glob in _globs(each).values())
-        raise UserError(f"{path} holds no set in the Reason-RFT-CoT layout; it has files like {names}; name them so")
-    return [
-        report_set(each, split, read_rows(each, path, split, image_folder=image_folder, verify_images=verify_images))
-        for each, split in sets
-    ]
+        hint = " (for a folder of your own files give TASK=name)" if own else ""
+        raise UserError(
+            f"{path} holds no set in the Reason-RFT-CoT layout{hint}; it has files like {names}; name them so"
+        )
+    how = {"image_folder": image_folder, "verify_images": verify_images, "columns": columns}
+    return [report_set(each, split, read_rows(each, path, split, **how)) for each, split in sets]
 
 
 def unread_files(data_path: str) -> list[Path]:

@@ -1,5 +1,6 @@
 """Find a row's pictures inside their folder; say which cannot be used, and which are changed when they are opened."""
 
+import hashlib
 import os
 import stat
 from collections.abc import Collection
@@ -10,8 +11,11 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from open_r1.schema import UserError
+from open_r1.utils.files import replacing
 from open_r1.utils.images import open_picture
+from open_r1.utils.provenance import ROOT
 
+KEPT = ROOT / "data" / "pictures"  # of rows that hold the pictures themselves; deleting it is safe
 MAX_ASPECT = 200  # Qwen2-VL's image processor raises above this ratio of the sides, in the middle of a run
 
 
@@ -44,6 +48,16 @@ def locate(folder: Path, name: str) -> Path:
             raise _leaves(name)
         if not path.is_file():
             raise UserError(f"image {name!r} in {folder} is no file; add the picture or fix the name")
+    return path
+
+
+def keep_picture(content: bytes) -> Path:
+    """Write a picture that stands in a row itself to a file named by its bytes, once for all, and return it."""
+    digest = hashlib.sha256(content).hexdigest()
+    path = KEPT / digest[:2] / digest
+    if not path.is_file():
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     return path
 
 

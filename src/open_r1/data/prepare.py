@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+from open_r1.data.columns import Columns
 from open_r1.data.held_out import hold_out, repeats
 from open_r1.data.rows import load_rows
 from open_r1.data.sets import OWN_TEST, in_layout, own_sets
@@ -42,7 +43,9 @@ def prepare_rows(task: Task, settings: Settings, splits: Iterable[str]) -> dict[
 
 def _rows(task: Task, settings: Settings, splits: list[str]) -> dict[str, list[Row]]:
     def load(path: Path, split: str) -> list[Row]:
-        return load_rows(task, path, split, skip_bad_rows=settings.skip_bad_rows).rows
+        return load_rows(task, path, split, skip_bad_rows=settings.skip_bad_rows, columns=columns).rows
+
+    columns = Columns(*(getattr(settings, f"{name}_key") for name in Columns._fields))
 
     if not settings.data_path and not settings.test_path:
         counts, size = settings.synthetic_counts(task.test_files), settings.data_size

@@ -10,10 +10,11 @@ from datasets import Dataset, Features, Image, List, Value
 from datasets.features.features import register_feature
 from PIL.Image import Image as Pixels
 
+from open_r1.data.columns import IMAGE
 from open_r1.recipe.settings import PromptKind
 from open_r1.rewards.tags import format_reply
 from open_r1.schema import Row, UserError
-from open_r1.tasks import Task
+from open_r1.tasks import Task, answers_of
 from open_r1.utils.images import open_picture
 
 
@@ -23,13 +24,32 @@ def prompt_text(row: Row, task: Task, kind: PromptKind = "reasoning") -> str:
 
 
 def messages(row: Row, task: Task, kind: PromptKind = "reasoning") -> list[dict[str, Any]]:
-    """Return the conversation with the images' paths in place, first the images, then the text.
+    """Return the conversation with the images' paths in place: where the problem marks them, else in front of the text.
 
     Example: [{"role": "user", "content": [{"type": "image", "image": Path("12.png")}, {"type": "text", "text": ...}]}]
     """
-    content: list[dict[str, Any]] = [{"type": "image", "image": path} for path in row.images]
-    content.append({"type": "text", "text": prompt_text(row, task, kind)})
-    return [{"role": "user", "content": content}]
+    content = _parts(row, task, kind)
+    pictures = iter(row.images)
+    return [
+        {"role": "user", "content": [p | {"image": next(pictures)} if p["type"] == "image" else p for p in content]}
+    ]
+
+
+def _parts(row: Row, task: Task, kind: PromptKind) -> list[dict[str, str]]:
+    """The user's turn as pieces, with {"type": "image"} where a picture stands."""
+    text = prompt_text(row, task, kind)
+    if not _is_placed(row):
+        return [*({"type": "image"} for _ in row.images), {"type": "text", "text": text}]
+    first, *others = text.split(IMAGE)
+    pieces = [{"type": "text", "text": first}]
+    for piece in others:
+        pieces += [{"type": "image"}, {"type": "text", "text": piece}]
+    return [piece for piece in pieces if piece["type"] == "image" or piece["text"]]
+
+
+def _is_placed(row: Row) -> bool:
+    """Whether the problem says where the pictures stand (the loader sees to it that it does for all or for none)."""
+    return bool(row.images) and row.problem.count(IMAGE) == len(row.images)
 
 
 def conversations(
@@ -69,6 +89,7 @@ with warnings.catch_warnings():  # it says that it is experimental; tests/test_i
     register_feature(PictureFeature, "PictureFeature")
 
 _TURNS = List({"role": Value("string"), "content": Value("string")})
+_PLACED_TURNS = List({"role": Value("string"), "content": List({"type": Value("string"), "text": Value("string")})})
 
 
 def to_dataset(rows: list[Row], task: Task, kind: PromptKind = "reasoning", *, targets: bool = False) -> Dataset:
@@ -77,13 +98,24 @@ def to_dataset(rows: list[Row], task: Task, kind: PromptKind = "reasoning", *, t
     With `targets` there is a `completion` as well, what SFT teaches: for the reasoning prompt think tags around cot and
     answer tags around answer, for the direct one the answer alone. Raises UserError for reasoning that a row lacks.
     """
+    # TRL puts pictures in front of a text by itself; one row that has them elsewhere makes all prompts lists of pieces.
+    placed = any(map(_is_placed, rows))
+
+    def turn(row: Row) -> Any:
+        return [{"text": ""} | piece for piece in _parts(row, task, kind)] if placed else prompt_text(row, task, kind)
+
     columns: dict[str, list[Any]] = {
-        "prompt": [[{"role": "user", "content": prompt_text(row, task, kind)}] for row in rows],
+        "prompt": [[{"role": "user", "content": turn(row)}] for row in rows],
         "images": [[str(path) for path in row.images] for row in rows],
         "answer": [row.answer for row in rows],
         "id": [row.id for row in rows],
     }
-    features = {"prompt": _TURNS, "images": List(PictureFeature()), "answer": Value("string"), "id": Value("string")}
+    features = {
+        "prompt": _PLACED_TURNS if placed else _TURNS,
+        "images": List(PictureFeature()),
+        "answer": Value("string"),
+        "id": Value("string"),
+    }
     if targets:
         lacking = [row.id for row in rows if not row.cot]
         if lacking and kind == "reasoning":
@@ -91,7 +123,11 @@ def to_dataset(rows: list[Row], task: Task, kind: PromptKind = "reasoning", *, t
                 f"{len(lacking)} of {len(rows)} training rows have no cot (first: '{lacking[0]}'), and CoT-SFT teaches"
                 " reasoning; give rows that have it, or METHOD=ans_sft"
             )
-        replies = [row.answer if kind == "direct" else format_reply(row.cot or "", row.answer) for row in rows]
+        answers = [answers_of(row.answer)[0] for row in rows]  # of several that count the first is taught
+        replies = [
+            answer if kind == "direct" else format_reply(row.cot or "", answer)
+            for row, answer in zip(rows, answers, strict=True)
+        ]
         columns["completion"] = [[{"role": "assistant", "content": reply}] for reply in replies]
         features["completion"] = _TURNS
     return Dataset.from_dict(columns, features=Features(features))

@@ -5,12 +5,15 @@ How one row may be spelled is in row_format.py; the layout and the rules are des
 
 import logging
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+from open_r1.data.columns import Columns
 from open_r1.data.image_files import Examined, examine_all
-from open_r1.data.row_format import image_names, parse_row, read_list, row_id
+from open_r1.data.row_format import image_names, parse_row, row_id
 from open_r1.data.sets import in_layout, set_files
+from open_r1.data.sources import read_items
 from open_r1.schema import Row, UserError
 from open_r1.utils.hub import fetch, is_hub_id
 from open_r1.utils.terminal import printable
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 VerifyImages = Literal["auto", "exists", "decode"]
 DECODE_UP_TO = 4000  # distinct pictures that "auto" still decodes; above, a run would wait for minutes to start
 BAD_ROWS_SHOWN = 3
+FIRST = 20  # rows of a file whose pictures say where pictures lie
 
 Placed = tuple[Row, Path, int]  # a row, its file, its place in the file's list
 
@@ -59,6 +63,7 @@ def load_rows(
     skip_bad_rows: bool = False,
     image_folder: str | Path | None = None,
     verify_images: VerifyImages = "auto",
+    columns: Columns = Columns(),  # noqa: B008  # frozen
 ) -> LoadedRows:
     """Read one set of a task, for training or evaluation.
 
@@ -70,6 +75,7 @@ def load_rows(
         image_folder: where image names start; found by itself in a layout and beside a file (docs/DATA.md).
         verify_images: "exists" looks whether every picture is there, "decode" also decodes each (finds truncated
             files; about 300 CLEVR pictures a second and core), "auto" decodes up to 4000 distinct pictures.
+        columns: names of columns where they are not the usual ones.
 
     Returns:
         The rows, at least one, and the bad rows (none unless `skip_bad_rows`).
@@ -77,7 +83,7 @@ def load_rows(
     Raises:
         UserError: files are missing or no lists, no good row is left, or a bad row may not be skipped.
     """
-    read = read_rows(task, path, split, image_folder=image_folder, verify_images=verify_images)
+    read = read_rows(task, path, split, image_folder=image_folder, verify_images=verify_images, columns=columns)
     if not read.bad and not read.rows:
         raise UserError(f"{path}: set '{split}' of {task.name} holds no rows; a set has at least one; give other data")
     if not read.bad:
@@ -99,6 +105,7 @@ def read_rows(
     *,
     image_folder: str | Path | None = None,
     verify_images: VerifyImages = "auto",
+    columns: Columns = Columns(),  # noqa: B008  # frozen
 ) -> LoadedRows:
     """Read one set and sort its rows into good and bad, stopping for neither; arguments and errors as `load_rows`."""
     path = fetch(str(path)) if is_hub_id(path) else Path(path)
@@ -106,12 +113,14 @@ def read_rows(
     bad: list[BadRow] = []
     first_with: dict[str, tuple[Path, int]] = {}
     for file in set_files(task, path, split):
-        items = read_list(file)
-        folder = _image_folder(path if in_layout(task, path) else file, file, split, items, image_folder)
-        for index, item in enumerate(items):
-            name = row_id(item, file, index)
+        items = read_items(file)
+        first = list(islice(items, FIRST))
+        names = [name for item in first if isinstance(item, dict) for name in image_names(item, columns)]
+        folder = _image_folder(path if in_layout(task, path) else file, file, split, names, image_folder)
+        for index, item in enumerate(chain(first, items)):
+            name = row_id(item, file, index, columns)
             try:
-                row = parse_row(item, name, task, folder)
+                row = parse_row(item, name, task, folder, columns)
                 if name in first_with:
                     other, place = first_with[name]
                     raise UserError(f"id is also that of row {place} in {other.name}; ids are unique; rename one")
@@ -140,7 +149,7 @@ def _decoded(good: list[Placed], limit: int | None) -> dict[Path, Examined]:
     return examine_all(pictures)
 
 
-def _image_folder(path: Path, file: Path, split: str, items: list[Any], given: str | Path | None) -> Path:
+def _image_folder(path: Path, file: Path, split: str, names: list[str], given: str | Path | None) -> Path:
     """The folder in which the file's image names start."""
     if given is not None:
         if not Path(given).is_dir():
@@ -159,6 +168,5 @@ def _image_folder(path: Path, file: Path, split: str, items: list[Any], given: s
     for parent in file.parents:
         if parent.name in ("train_jsons", "test_jsons"):
             nearby.insert(0, parent.parent / "images" / parent.name.replace("jsons", "images"))
-    names = [name for item in items[:20] if isinstance(item, dict) for name in image_names(item)]
     present = [folder for folder in nearby if folder.is_dir()]
     return max(present, key=lambda folder: sum((folder / name).is_file() for name in names))

@@ -15,7 +15,7 @@ import math
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -23,6 +23,7 @@ from open_r1.external.provider import Request
 from open_r1.rewards.spatial_answer import Function, parse_functions
 from open_r1.rewards.tags import format_reply
 from open_r1.schema import Failure, Reply, Row
+from open_r1.tasks.task import answers_of
 from open_r1.tasks.trance import TRANCE
 
 # What each function of the spatial task may set, as its instruction says: {"size": ["small", "medium", "large"], ...}.
@@ -62,7 +63,7 @@ class ScriptedProvider:
     async def ask(self, request: Request) -> list[Reply] | Failure:
         """Answer after `latency_s`; see `Provider.ask`."""
         await asyncio.sleep(self.latency_s)
-        row = request.row
+        row = replace(request.row, answer=answers_of(request.row.answer)[0])
         if self._random(row, "fails").random() < self.fail_rate:
             return Failure(self.name, "server", f"scripted failure on row '{row.id}'")
         return [self._reply(row, i) for i in range(request.first, request.first + request.n)]
@@ -88,7 +89,7 @@ class ScriptedProvider:
 
     async def score(self, request: Request, texts: Sequence[str]) -> list[tuple[float, ...] | None]:
         """How likely its reply to the row is each text: -inf for what it never says; None on spatial rows."""
-        row = request.row
+        row = replace(request.row, answer=answers_of(request.row.answer)[0])
         if true_functions(row):
             return [None] * len(texts)
         z = random.Random(f"{self.seed}/{row.id}").gauss(0, 1)

@@ -36,7 +36,7 @@ def load_of(recipe: Recipe, processes: int) -> Load:
     return Load(
         rows=step.rows,
         generated=recipe.prompts_per_generation(processes) * recipe.num_generations,
-        pictures=task.images_per_row,
+        pictures=1 if task.images_per_row is None else task.images_per_row,
         patches=(min(recipe.max_pixels, TINY_PIXELS) if synthetic else recipe.max_pixels) // PATCH**2,
         text_tokens=len(task.instruction) // CHARACTERS_PER_TOKEN + QUESTION_TOKENS,
         completion_tokens=recipe.max_completion_length,

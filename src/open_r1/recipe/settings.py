@@ -257,6 +257,11 @@ class Settings(Checked):
         remedy="write 10 % as 0.1",
     )
     test_seed: int = setting(0, "Which rows are held out; apart from the training seed, so that seeds compare.")
+    problem_key: str = setting("", "Column of the problem; empty: problem, question, query, messages, ...")
+    answer_key: str = setting("", "Column of the answer, or of a list of which any counts; empty: answer, label, ...")
+    images_key: str = setting("", "Column of the picture or pictures; empty: image, images, imgname, ...")
+    choices_key: str = setting("", "Column of the choices, a list of texts; empty: choices, options.")
+    id_key: str = setting("", "Column of the row's id; empty: id, question_id, qid, else file name and place.")
     data_size: DataSize = setting("tiny", "Size of the synthetic pictures: tiny or full.")
     num_train_rows: int | None = setting(None, "Training rows to make or to use; empty: all there are.", ge=1)
     num_test_rows: int | None = setting(None, "Rows to evaluate per test set; empty: all there are.", ge=1)

@@ -2,7 +2,7 @@
 
 from open_r1.tasks.clevr_math import CLEVR_MATH
 from open_r1.tasks.geomath import GEOMATH
-from open_r1.tasks.task import Task
+from open_r1.tasks.task import Task, answers_of
 from open_r1.tasks.trance import TRANCE
 from open_r1.utils.names import unknown_name
 
@@ -16,4 +16,4 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
-__all__ = ["TASKS", "Task", "get_task"]
+__all__ = ["TASKS", "Task", "answers_of", "get_task"]

@@ -6,7 +6,7 @@ A line ends with a newline and nothing else: replies hold U+2028, U+2029 and U+0
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -56,12 +56,15 @@ def append_jsonl(path: Path, items: Iterable[Mapping[str, Any]]) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def read_jsonl(path: Path, cut: Literal["drop", "refuse"] = "refuse") -> list[dict[str, Any]]:
+def read_jsonl(
+    path: Path, cut: Literal["drop", "refuse"] = "refuse", loads: Callable[[bytes], Any] = json.loads
+) -> list[dict[str, Any]]:
     """Read JSON lines; blank lines are skipped.
 
     Args:
         path: the file.
         cut: what to do with a last line without an end, which a kill cut short: "drop" it, or take it for a line.
+        loads: what parses a line, where numbers or constants are to be read otherwise.
 
     Raises:
         UserError: a line is not a JSON object in UTF-8; the file and the line are named.
@@ -69,14 +72,14 @@ def read_jsonl(path: Path, cut: Literal["drop", "refuse"] = "refuse") -> list[di
     *lines, last = path.read_bytes().split(b"\n")
     if cut == "refuse":
         lines.append(last)
-    return [parse_line(line, f"{path}:{number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    return [parse_line(line, f"{path}:{number}", loads) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def parse_line(line: bytes, where: str) -> dict[str, Any]:
+def parse_line(line: bytes, where: str, loads: Callable[[bytes], Any] = json.loads) -> dict[str, Any]:
     """Parse one line; raises UserError, which begins with `where`, for what is not a JSON object in UTF-8."""
     rule = "each line must be one; a stopped run may have cut its last line: delete that line"
     try:
-        item = json.loads(line)
+        item = loads(line)
     except (ValueError, RecursionError) as error:  # no JSON; no UTF-8; nested too deeply
         raise UserError(f"{where} is no JSON object ({error}): {rule}") from error
     if not isinstance(item, dict):
