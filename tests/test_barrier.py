@@ -1,4 +1,4 @@
-"""Two real processes that wait for one another: the late one is named, and the deadline is kept."""
+"""Two real processes that wait for one another: the missing one is named, and the deadline is kept."""
 
 import os
 import socket
@@ -9,20 +9,20 @@ import time
 CODE = """
 import os, time
 from accelerate import PartialState
-from open_r1.training.barrier import Meeting
+from open_r1.training.barrier import Barrier
 
 state = PartialState(cpu=True)
 assert state.num_processes == 2
-meeting = Meeting(3.0)
-meeting.wait("the first candidates")
+barrier = Barrier(3.0)
+barrier.wait("the first candidates")
 print("met", flush=True)
 if state.process_index == 1:
     time.sleep(600)
-meeting.wait("the second candidates")
+barrier.wait("the second candidates")
 """
 
 
-def test_a_process_that_does_not_come_is_named_when_the_deadline_has_passed():
+def test_a_process_that_is_missing_is_named_when_the_deadline_has_passed():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])

@@ -3,7 +3,10 @@
 import json
 import random
 from contextlib import nullcontext
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
 import torch
 
 from open_r1.data.rows import load_rows
@@ -61,13 +64,44 @@ def test_replies_are_decoded_without_copies_of_the_cache(tiny_folder, counting_d
     assert decoded and set(decoded) == {3}
 
 
-def test_training_mode_and_random_states_are_as_before(tiny_folder, counting_data):
+def random_states() -> list:
+    states = [random.getstate(), *np.random.get_state(), torch.random.get_rng_state()]
+    return [state.tolist() if hasattr(state, "tolist") else state for state in states]
+
+
+def test_training_mode_and_every_random_state_are_as_before(tiny_folder, counting_data):
     model, processor = load_policy(str(tiny_folder))
     model.train()
-    states = torch.random.get_rng_state(), random.getstate()
-    replies((model, processor), load_rows(TASK, counting_data, "id").rows, SHORT)
-    assert model.training
-    assert torch.equal(states[0], torch.random.get_rng_state()) and states[1] == random.getstate()
+    before = random_states()
+    rows = load_rows(TASK, counting_data, "id").rows
+    replies((model, processor), rows, SHORT)
+    assert model.training and random_states() == before
+    next(iter(generate_replies(model, processor, rows, TASK, SHORT, "reasoning", "test")))  # left after one reply
+    assert model.training and random_states() == before
+
+
+def test_the_random_state_of_the_model_s_gpu_is_restored_too(monkeypatch):
+    """A stand-in for the GPU, which counts what it was asked; the next test needs a real one."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: asked.append(("get", str(device))) or "state")
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: asked.append((state, str(device))))
+    model = SimpleNamespace(training=True, device=torch.device("cuda:3"), train=lambda mode: None)
+    with evaluation._as_before(model):
+        pass
+    assert asked == [("get", "cuda:3"), ("state", "cuda:3")]
+
+
+@pytest.mark.gpu
+def test_an_evaluation_between_two_draws_on_the_gpu_changes_no_draw(tiny_folder, counting_data):
+    model, processor = load_policy(str(tiny_folder))
+    model, draws = model.cuda(), []
+    for evaluates in (False, True):
+        torch.cuda.manual_seed_all(5)
+        torch.rand(3, device="cuda")
+        if evaluates:
+            replies((model, processor), load_rows(TASK, counting_data, "id").rows, SHORT)
+        draws.append(torch.rand(3, device="cuda").tolist())
+    assert draws[0] == draws[1]
 
 
 def test_replies_are_written_with_their_scores_as_they_come(tiny_folder, counting_data, tmp_path):

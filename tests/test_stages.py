@@ -15,7 +15,7 @@ from open_r1.grpo import run
 from open_r1.policy.loading import load_policy
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
-from open_r1.training.stages import left_over, plan
+from open_r1.training.stages import left_over, stages_of
 from open_r1.training.supervised import build_sft
 
 TASK = get_task("clevr_math")
@@ -27,15 +27,15 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 def test_a_two_stage_method_splits_the_rows_and_the_last_stage_has_the_run_s_folder(counting_data, tmp_path):
     rows = load_rows(TASK, counting_data, "train").rows
-    first, second = plan(["sft", "rl"], rows, 3, False, tmp_path)
+    first, second = stages_of(["sft", "rl"], rows, 3, False, tmp_path)
     assert (len(first.rows), len(second.rows)) == (3, 5) and first.rows + second.rows == rows
     assert (first.folder, second.folder) == (tmp_path / "sft", tmp_path)
-    assert [len(stage.rows) for stage in plan(["sft", "rl"], rows, 3, True, tmp_path)] == [3, 8]
-    assert [len(stage.rows) for stage in plan(["sft", "rl"], rows, None, False, tmp_path)] == [8, 8]
-    assert plan(["rl"], rows, None, False, tmp_path) == [("rl", rows, tmp_path)]
-    assert plan([], rows, None, False, tmp_path) == []
+    assert [len(stage.rows) for stage in stages_of(["sft", "rl"], rows, 3, True, tmp_path)] == [3, 8]
+    assert [len(stage.rows) for stage in stages_of(["sft", "rl"], rows, None, False, tmp_path)] == [8, 8]
+    assert stages_of(["rl"], rows, None, False, tmp_path) == [("rl", rows, tmp_path)]
+    assert stages_of([], rows, None, False, tmp_path) == []
     with pytest.raises(UserError, match="leaves the rl stage none"):
-        plan(["sft", "rl"], rows, 8, False, tmp_path)
+        stages_of(["sft", "rl"], rows, 8, False, tmp_path)
 
 
 @pytest.mark.parametrize("method", ["cot_sft", "ans_sft"])

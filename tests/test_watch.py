@@ -41,7 +41,7 @@ def test_a_healthy_run_is_not_warned_about():
         ({"dead_groups/update": 1.0}, 20, "dead"),
         ({"policy/accuracy": 0.5}, 20, "flat/policy/accuracy"),
         ({"policy/reward": 0.0}, 20, "flat/policy/reward"),
-        ({"kl/policy": 1.01}, 1, "kl"),
+        ({"kl/policy": 2.01}, 1, "kl"),
     ],
 )
 def test_each_sign_makes_one_warning_after_its_steps_in_a_row(line, step, name):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from tqdm import tqdm
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from open_r1.configs import EKIPLConfig, load_config, weighting_of
@@ -34,13 +35,14 @@ from open_r1.training.base_policy import make_base, read_recipe
 from open_r1.training.candidate_log import CandidateLog
 from open_r1.training.metrics import JsonLinesCallback, ProgressBar
 from open_r1.training.restart import disk_full_in_one_line, hold_run, train_to_the_end, whole_model
-from open_r1.training.stages import Stage, left_over, plan
+from open_r1.training.stages import Stage, left_over, stages_of
 from open_r1.training.stopping import StopCallback, Stopped
 from open_r1.training.supervised import build_sft, lora_config
 from open_r1.training.teachers import Asking, Teachers
 from open_r1.training.trainer import EKIPLTrainer, reward_functions
 from open_r1.training.watch import WatchCallback, limits_of, read_warnings
 from open_r1.utils.entry import command_parser, run_entry
+from open_r1.utils.packages import write_bill
 from open_r1.utils.provenance import weights_digest
 
 
@@ -132,11 +134,13 @@ def run(config: EKIPLConfig) -> dict[str, Any]:
     """Run every stage that an earlier start of this run has not finished, and return what summary.json holds."""
     recipe, state, folder = config.recipe, PartialState(), Path(str(config.output_dir))
     task = get_task(recipe.task)
+    if state.is_main_process and (changed := write_bill(folder)):
+        tqdm.write(f"{folder} goes on with other packages: {', '.join(changed)}")
     seconds: Seconds = {"data": 0.0, "base": 0.0, "train": 0.0, "eval": 0.0}
     with timed(seconds, "data"):
         tests = prepare_rows(task, recipe, ["train", *test_sets(task, recipe)])
         train = tests.pop("train")
-    stages = plan(recipe.stages, train, recipe.sft_rows, recipe.sft_rows_again, folder)
+    stages = stages_of(recipe.stages, train, recipe.sft_rows, recipe.sft_rows_again, folder)
     if stages and stages[-1].name == "rl":
         left = left_over(len(stages[-1].rows), recipe.prompts_per_generation(config.world_size) * config.world_size)
         if left and state.is_main_process:

@@ -3,15 +3,18 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = [sys.executable, "-m", "open_r1.launch"]
@@ -21,10 +24,11 @@ CLOCKS = {"time_s", "step_time", "external/wait_s"}
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
-def start(folder: Path) -> subprocess.Popen:
+def start(folder: Path, *words: str) -> subprocess.Popen:
     log = folder.with_suffix(".log").open("a")
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    return subprocess.Popen([*LAUNCH, "--output_dir", str(folder), *SHORT], stdout=log, stderr=log, env=environment)
+    command = [*LAUNCH, "--output_dir", str(folder), *SHORT, *words]
+    return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
 
 def wait_for(process: subprocess.Popen, ready, deadline_s: float = 900.0) -> None:
@@ -94,6 +98,86 @@ def test_ctrl_c_saves_says_how_to_go_on_and_goes_on(tmp_path, uninterrupted):
     assert_same(outcome(folder), uninterrupted)
 
 
+def test_the_printed_command_can_be_pasted_and_a_moved_folder_goes_on_in_its_new_place(tmp_path, uninterrupted):
+    folder, moved = tmp_path / "run", tmp_path / "moved here"
+    process = start(folder)
+    wait_for(process, lambda: steps(folder) >= 3)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=120) == 143
+    [command] = [
+        line.split("to go on: ")[1]
+        for line in folder.with_suffix(".log").read_text().splitlines()
+        if "to go on: " in line
+    ]
+    folder.rename(moved)
+    moving = command.replace(str(folder), shlex.quote(str(moved)))
+    assert moving != command
+    subprocess.run(moving, shell=True, check=True, capture_output=True, timeout=1200)
+    assert not folder.exists()
+    assert_same(outcome(moved), uninterrupted)
+
+
+def test_after_kill_9_of_a_run_with_workers_the_same_command_goes_on_at_once(tmp_path, uninterrupted):
+    folder, workers = tmp_path / "run", ("dataloader_num_workers=2",)
+    process = start(folder, *workers)
+    wait_for(process, lambda: steps(folder) >= 3)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.kill()
+    process.wait(timeout=30)
+    again = start(folder, *workers)
+    assert not psutil.wait_procs(children, timeout=30)[1]
+    assert again.wait(timeout=1200) == 0, folder.with_suffix(".log").read_text()[-2000:]
+    assert_same(outcome(folder), uninterrupted)
+
+
+def test_both_stages_of_a_method_go_on_where_they_were_killed(tmp_path):
+    words = (
+        "--method",
+        "reason_rft",
+        "sft_rows=24",
+        "num_train_rows=48",
+        "max_steps=3",
+        "sft.max_steps=6",
+        "curve_every=2",
+    )
+    ends = []
+    for name, kills in (("whole", []), ("killed", [("sft", 3), (".", 2)])):
+        folder = tmp_path / name
+        for stage, step in kills:
+            process = start(folder, *words)
+            wait_for(process, lambda stage=folder / stage, step=step: steps(stage) >= step)
+            assert process.poll() is None, folder.with_suffix(".log").read_text()[-2000:]
+            process.kill()
+            process.wait(timeout=30)
+        assert start(folder, *words).wait(timeout=1200) == 0, folder.with_suffix(".log").read_text()[-2000:]
+        ends.append(outcome(folder))
+    assert_same(*ends)
+
+
+def test_a_second_start_of_a_run_of_two_processes_ends_at_once_and_the_first_goes_on(tmp_path):
+    folder, words = tmp_path / "run", ("--num_processes", "2", "--main_port", str(free_port()))
+    process = start(folder, *words)
+    wait_for(process, lambda: steps(folder) >= 1)
+    began = time.monotonic()
+    second = subprocess.run(
+        [*LAUNCH, "--output_dir", str(folder), *SHORT, *words], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert second.returncode == 2 and time.monotonic() - began < 60
+    assert second.stderr.count("\n") == 1 and "is held by a run that is going on (process " in second.stderr
+    # two starts in one moment: both pass the launcher, and all ranks of the later one end
+    config, port = str(folder / "recipe.yaml"), str(free_port())
+    ranks = ["accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", port]
+    command = [sys.executable, "-m", *ranks, "-m", "open_r1.grpo", "--config", config]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    late = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert late.returncode != 0
+    assert (late.stderr + late.stdout).count("is held by a run that is going on") == 1
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.wait(timeout=300)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_stops_with_one_line_and_the_run_goes_on_when_there_is_room(tmp_path, uninterrupted):
     disk = tmp_path / "disk"
@@ -107,9 +191,9 @@ def test_a_full_disk_stops_with_one_line_and_the_run_goes_on_when_there_is_room(
         environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
         with log.open("w") as file:
             full = subprocess.run(words, stdout=file, stderr=file, timeout=1200, env=environment, check=False)
-        assert full.returncode == 1
-        [line] = [line for line in log.read_text().splitlines() if line.startswith("error:")]
-        assert "could not be written" in line and "start the same command again" in line
+        assert full.returncode == 2
+        [line] = [line for line in log.read_text().splitlines() if "could not be written" in line]
+        assert "start the same command again" in line
         assert log.read_text().count("Traceback") == 0
         subprocess.run(["mount", "-o", "remount,size=400m", str(disk)], check=True)
         subprocess.run(words, capture_output=True, timeout=1200, env=environment, check=True)

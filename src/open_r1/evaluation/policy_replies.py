@@ -2,10 +2,12 @@
 
 import random
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from tqdm import tqdm
 from transformers import GenerationConfig, set_seed
@@ -67,10 +69,9 @@ def generate_replies(
         suppress_tokens=[model.config.image_token_id],  # a sampled image token would mismatch the image features
     )
     order = sorted(rows, key=lambda row: len(row.problem))  # stable: the repeats of a row stay together
-    was_training, states = model.training, (torch.random.get_rng_state(), random.getstate())
-    model.eval()
-    set_seed(sampling.seed)
-    try:
+    with _as_before(model):
+        model.eval()
+        set_seed(sampling.seed)
         for start in tqdm(range(0, len(order), sampling.batch_size), desc=label, unit="batch"):
             batch = order[start : start + sampling.batch_size]
             with preprocess_once(processor.image_processor):
@@ -84,10 +85,19 @@ def generate_replies(
             with grouped_decoding(model), prefill_shared(model):
                 ids = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
             yield from zip(batch, processor.batch_decode(ids, skip_special_tokens=True), strict=True)
-    finally:
-        model.train(was_training)
-        torch.random.set_rng_state(states[0])
-        random.setstate(states[1])
+
+
+@contextmanager
+def _as_before(model: Any) -> Iterator[None]:
+    """Restore the model's mode and each state that `set_seed` sets: Python's, numpy's, torch's, the model's GPU's."""
+    was_training, states = model.training, (random.getstate(), np.random.get_state())
+    with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            model.train(was_training)
+            random.setstate(states[0])
+            np.random.set_state(states[1])
 
 
 def evaluate_set(replies: Iterable[tuple[Row, str]], grade: Callable[[str, str], Score], output: Path) -> SetResult:

@@ -376,7 +376,7 @@ class Settings(Checked):
     warn_format_steps: int = setting(5, "Warn when no reply of a source had both tags for so many steps.", **NEVER)
     warn_dead_steps: int = setting(20, "Warn when no group had an advantage for so many steps.", **NEVER)
     warn_flat_steps: int = setting(20, "Warn when the policy's accuracy or reward stayed for so many steps.", **NEVER)
-    warn_kl: float = setting(1.0, "Warn when kl/policy is above so many nats per token.", **NEVER)
+    warn_kl: float = setting(2.0, "Warn when kl/policy is above so many nats per token.", **NEVER)
 
     accelerate_config: str = setting("zero2", "File in recipes/accelerate_configs used when several processes train.")
     argv: list[str] = setting([], "The command line that made this recipe; launch.py writes it.")

@@ -1,4 +1,4 @@
-"""Where the processes of one training wait for one another, with a deadline and the names of who did not come.
+"""A barrier with a deadline that names the processes that are missing.
 
 The first collective after sampling and asking is where a process that hangs holds up all others; the backend's own
 time-out says only that something did not arrive.
@@ -14,8 +14,8 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 
-class Meeting:
-    """A barrier that names the late. Made on every process at the same place, like every group of torch.distributed.
+class Barrier:
+    """Made on every process at the same place, like every group of torch.distributed.
 
     Args:
         deadline_s: how long to wait for the last one, in seconds (the recipe's `ddp_timeout`).
@@ -29,14 +29,14 @@ class Meeting:
         self.group = dist.new_group(backend="gloo", timeout=self.deadline) if state.num_processes > 1 else None
 
     def wait(self, what: str) -> None:
-        """Return when every process is here; raises RuntimeError with what was waited for and for whom."""
+        """Return when every process has called this; raises RuntimeError that names `what` and who is missing."""
         if self.group is None:
             return
         try:
             dist.monitored_barrier(cast(Any, self.group), self.deadline, wait_all_ranks=True)
         except RuntimeError as error:
-            # Process 0 knows who is missing; the others hear that process 0 has given up.
+            # Process 0 knows who is missing; the others learn that process 0 has given up.
             found = re.search(r"Ranks? ([\d, ]+) failed to pass", str(error))
-            late = [self.names[int(rank)] for rank in re.findall(r"\d+", found[1])] if found else ["another process"]
+            missing = [self.names[int(rank)] for rank in re.findall(r"\d+", found[1])] if found else ["another process"]
             seconds = self.deadline.total_seconds()
-            raise RuntimeError(f"{what}: waited up to {seconds:g} s for {', '.join(late)}") from error
+            raise RuntimeError(f"{what}: waited up to {seconds:g} s for {', '.join(missing)}") from error

@@ -26,7 +26,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl.trainer.utils import RepeatSampler
 
 from open_r1.schema import UserError
-from open_r1.training.manifest import fault, read_manifest, set_aside, write_manifest
+from open_r1.training.manifest import fault, read_manifest, rename_damaged, write_manifest
 
 if TYPE_CHECKING:  # the mixin's base for the type checker; at run time GRPOTrainer stands beside it
     from transformers import Trainer
@@ -44,7 +44,7 @@ torch.serialization.register_package(90, lambda _: None, lambda stored, place: s
 
 
 def newest_whole(folder: Path, processes: int = 1) -> Path | None:
-    """Return the newest whole checkpoint in a stage's folder; damaged ones are renamed, and the user is told why.
+    """Return the newest whole checkpoint in a stage's folder; damaged ones are renamed, with one line that says why.
 
     Raises:
         UserError: another number of processes wrote it.
@@ -52,7 +52,7 @@ def newest_whole(folder: Path, processes: int = 1) -> Path | None:
     for name in reversed(sort_checkpoints(str(folder))):  # by step
         path = Path(name)
         if problem := fault(path):
-            tqdm.write(f"{path} is damaged ({problem}) and passed over; it is {set_aside(path).name} now")
+            tqdm.write(f"{path} is damaged ({problem}) and passed over; it is {rename_damaged(path).name} now")
             continue
         wrote = read_manifest(path)["processes"]
         if wrote != processes:

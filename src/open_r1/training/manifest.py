@@ -74,7 +74,7 @@ def fault(folder: Path) -> str | None:
     return f"{changed[0]} is not what was written" if changed else None
 
 
-def set_aside(folder: Path) -> Path:
+def rename_damaged(folder: Path) -> Path:
     """Rename a damaged checkpoint, so that nothing takes it for one, and return its new path."""
     damaged = folder.with_name(f"broken-{folder.name}")
     shutil.rmtree(damaged, ignore_errors=True)  # of an earlier start

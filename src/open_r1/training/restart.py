@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from open_r1.schema import UserError
 from open_r1.training.checkpoints import newest_whole
-from open_r1.training.manifest import fault, set_aside
+from open_r1.training.manifest import fault, rename_damaged
 from open_r1.training.stopping import StopCallback, Stopped
 from open_r1.utils.processes import hold
 
@@ -54,7 +54,7 @@ def whole_model(folder: Path) -> bool:
         if not folder.is_dir():
             return False
         if problem := fault(folder):
-            tqdm.write(f"{folder} is damaged ({problem}) and made again; it is {set_aside(folder).name} now")
+            tqdm.write(f"{folder} is damaged ({problem}) and made again; it is {rename_damaged(folder).name} now")
         return not problem
 
     return first_decides(look)

@@ -15,7 +15,7 @@ class Stage(NamedTuple):
     folder: Path
 
 
-def plan(names: Sequence[str], train: list[Row], sft_rows: int | None, again: bool, run: Path) -> list[Stage]:
+def stages_of(names: Sequence[str], train: list[Row], sft_rows: int | None, again: bool, run: Path) -> list[Stage]:
     """Return the stages in order. The last one uses the run's folder, so that its model is the run's.
 
     Args:

@@ -2,7 +2,7 @@
 
 A checkpoint is taken only between two generations. TRL reuses one batch of candidates for `steps_per_generation` times
 `num_iterations` passes and keeps it in memory: a run that went on from the middle would sample other candidates.
-Who passes the signal on to several processes (torchrun, accelerate, Slurm) kills them about 30 s later: where a step
+Launchers of several processes (torchrun, accelerate, Slurm) pass the signal on and kill about 30 s later: where a step
 and a checkpoint take longer than that, the run goes on from the last regular checkpoint.
 """
 
@@ -32,32 +32,32 @@ class Stopped(Exception):
 class StopCallback(TrainerCallback):
     """Turns a signal into a checkpoint and a stop at the end of the step, on every process at the same step.
 
-    `signal` is the one that was heard, or None. `reason` is what else ends the run (`strict`, training/watch.py): the
-    first process sets it while a line is logged.
+    `signal` is the one that was received, or None. `reason` is what else ends the run (`strict`, training/watch.py):
+    the first process sets it while a line is logged.
     """
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
         self.signal: signal.Signals | None = None
         self.reason = ""
-        self._heard_at = 0.0
+        self._received_at = 0.0
         self._due = False  # a checkpoint that waits for the end of a generation
         self._micro_batches = 0  # since this start, which began with a generation
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals within the block; needs the main thread."""
-        before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        """Receive the signals within the block; needs the main thread."""
+        before = {number: signal.signal(number, self._receive) for number in SIGNALS}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
-            self.signal, self._heard_at = signal.Signals(number), time.monotonic()
-        elif number == signal.SIGINT and time.monotonic() - self._heard_at > COPY_S:
+            self.signal, self._received_at = signal.Signals(number), time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - self._received_at > COPY_S:
             raise KeyboardInterrupt
 
     def on_substep_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Supervised."""
+"""The sft stage of a method: its trainer, what it takes over from the run, and the adapter that a recipe asks for."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -34,7 +34,7 @@ from open_r1.method.weights import Weighting
 from open_r1.rewards.deadline import of_row
 from open_r1.schema import POLICY, Answers, Candidate, Failure, Row, Score
 from open_r1.training import metrics
-from open_r1.training.barrier import Meeting
+from open_r1.training.barrier import Barrier
 from open_r1.training.candidate_log import CandidateLog, describe_prompt
 from open_r1.training.checkpoints import WholeCheckpoints
 from open_r1.training.sharing_trainer import SharingTrainer
@@ -106,7 +106,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         self._groups = Groups([], [], np.empty((0, 0)))  # what they were answered, and what of it is trained on
         self._logps = torch.empty(0)  # (B, T) of the last log-prob pass
         self._began_at: int | None = None  # batches of earlier starts of this run
-        self._meeting = Meeting(self.args.ddp_timeout)
+        self._barrier = Barrier(self.args.ddp_timeout)
 
     @property
     def _training(self) -> bool:
@@ -143,7 +143,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
             for own, row, answers in zip(own_PN, rows_P, gathered.answers, strict=True)
         ]
         self._count_asking(gathered, pools)
-        self._meeting.wait(f"candidates of step {step + 1}")
+        self._barrier.wait(f"candidates of step {step + 1}")
         groups = Groups.choose(self._with_rewards(pools, prompts), self.G, self.rule)
         if self.teachers and self.weighting.needs_others:
             groups = self.teachers.score(rows_P, groups, step)

@@ -29,7 +29,7 @@ class Limits(NamedTuple):
     format_steps: int = 5  # steps in a row in which no reply of a source had its tags in place
     dead_steps: int = 20  # steps in a row in which no group had an advantage
     flat_steps: int = 20  # steps in a row in which the policy's accuracy, or its reward, was the same
-    kl: float = 1.0  # nats per token of the policy's own kept candidates
+    kl: float = 2.0  # nats per token of the policy's own kept candidates
 
 
 def limits_of(recipe: Recipe) -> Limits:
