@@ -36,7 +36,8 @@ class FaultServer:
     def __init__(
         self, plan: Mapping[str, float] | None = None, seed: int = 0, latency_s: float = 0.0,
         script: Sequence[str] = (), answer: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
-        raw: str | None = None, refuse: tuple[int, str] | None = None, redirect: tuple[int, str] | None = None,
+        raw: str | None = None, models: tuple[int, str] | None = (200, '{"data": [{"id": "m"}]}'),
+        refuse: tuple[int, str] | None = None, redirect: tuple[int, str] | None = None,
     ):  # fmt: skip
         """Misbehave with these shares ("ok" among them), or in one way.
 
@@ -47,12 +48,14 @@ class FaultServer:
             script: the kinds of the first requests, in the order in which they arrive.
             answer: of a request's body, keys of the response in place of the usual ones.
             raw: the body of every response, with status 200.
+            models: status and body of GET /models; of a redirect its address, "trickle" for one that never ends; None:
+                there is no such thing.
             refuse: status and message of every response.
             redirect: status of every response, and the address to which it leads.
         """
         self.script, self._change, self._refuse = list(script), answer, refuse
         self.raw, self.status = None if raw is None else raw.encode(), 200  # may change from request to request
-        self._redirect = redirect
+        self._redirect, self._models = redirect, models
         self.plan, self.seed, self.latency_s = dict(plan or {"ok": 1.0}), seed, latency_s
         self.asked: list[dict[str, Any]] = []  # every request's body
         self.billed: list[tuple[int, int]] = []  # tokens of prompt and replies that each request was billed for
@@ -78,13 +81,28 @@ class FaultServer:
 
     async def _start(self) -> None:
         app = web.Application(client_max_size=2**26)
-        app.router.add_get("/v1/models", lambda _: _json({"data": [{"id": "m"}]}))
+        if self._models is not None:
+            app.router.add_get("/v1/models", self._list)
         app.router.add_post("/v1/chat/completions", self._chat)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        assert self._models is not None
+        status, body = self._models
+        if body == "trickle":
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while not self._over.is_set() and request.transport is not None:
+                await response.write(b" ")
+                await asyncio.sleep(0.02)
+            return response
+        if status in range(300, 400):
+            return web.Response(status=status, headers={"Location": body})
+        return web.Response(status=status, text=body, content_type="application/json")
 
     async def _stop(self) -> None:
         self._over.set()  # what hangs ends

@@ -8,6 +8,7 @@ import asyncio
 import json
 import tempfile
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,8 @@ def bodies(draw: st.DrawFn) -> bytes:
     """A response of the right form in which some fields are something else; or one that was cut; or no JSON at all."""
     answer: dict[str, Any] = completion(draw(st.integers(1, 3)), {"logprobs": True})
     message = answer["choices"][0]["message"]
-    message |= draw(
-        st.dictionaries(st.sampled_from(["reasoning", "reasoning_content", "refusal"]), garbage, max_size=2)
-    )
+    keys = st.sampled_from(["reasoning", "reasoning_content", "refusal"])
+    message |= deepcopy(draw(st.dictionaries(keys, garbage, max_size=2)))
     answer["usage"] |= {"completion_tokens": 30, "total_tokens": 130}  # never less than is billed for three replies
     answer["usage"] |= {"prompt_tokens_details": {"cached_tokens": 5}, "completion_tokens_details": {}}
     for _ in range(draw(st.integers(0, 3))):
@@ -58,7 +58,7 @@ def bodies(draw: st.DrawFn) -> bytes:
         while True:
             where = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
             if not isinstance(place[where], dict | list) or not place[where] or draw(st.booleans()):
-                place[where] = draw(garbage)
+                place[where] = deepcopy(draw(garbage))  # a sampled list is the same one each time
                 break
             place = place[where]
     body = json.dumps(answer).encode()

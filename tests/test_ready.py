@@ -162,3 +162,72 @@ def test_weights_that_need_log_probs_are_refused_with_a_model_whose_api_has_none
         build_providers([silent], 0, 480_000, logprobs=True)
     assert "\n" not in str(error.value)
     assert len(build_providers([telling], 0, 480_000, logprobs=True)) == len(build_providers([silent], 0, 480_000)) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model": "gpt-5", "temperature": 0.7}, "gpt-5 doesn't support temperature=0.7"),
+        ({"model": "o3", "top_p": 0.9}, r"does not support parameters: \['top_p'\]"),
+        ({"model": "gpt-4o", "extra_body": {"reasoning_effort": "low"}}, "reasoning_effort"),
+        ({"model": "gpt-4o", "max_tokens": 10**6}, "max_tokens is 1,000,000, and 'gpt-4o' gives at most 16,384"),
+    ],
+)
+def test_a_setting_that_the_model_refuses_is_named_before_anything_is_sent(changes, said):
+    [line] = lines(**changes)
+    assert re.search(said, line) and "\n" not in line and "drop" not in line
+
+
+def test_settings_that_a_model_takes_are_no_fault():
+    for changes in (
+        {"model": "gpt-5", "temperature": 1.0, "max_tokens": 4096},
+        {"model": "o3", "extra_body": {"reasoning_effort": "low"}},
+        {"model": "gemini/gemini-2.5-pro", "temperature": 1.0, "top_p": 0.9},
+    ):
+        assert lines(**changes) == []
+
+
+@pytest.mark.parametrize("slip", ["", "/", "/v1/chat/completions", "/v1/chat/completions/"])
+def test_an_address_without_its_v1_or_with_too_much_is_noticed_and_the_right_one_said(slip):
+    with FaultServer() as server:
+        [line] = lines(model="hosted_vllm/m", api_base=server.url.removesuffix("/v1") + slip, **FREE)
+    assert f"write api_base: {server.url}" in line and server.asked == []
+
+
+def test_an_address_where_nothing_is_found_is_noticed_and_one_that_tells_no_models_is_not():
+    with FaultServer() as server:
+        [line] = lines(model="hosted_vllm/m", api_base=f"{server.url}/nothing", **FREE)
+        assert "answers 404 for /models and /chat/completions" in line
+    with FaultServer(models=None) as server:
+        assert lines(model="hosted_vllm/m", api_base=server.url, **FREE) == []
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ((503, "starting"), "answers HTTP 503; wait until the server is ready"),
+        ((401, "no"), r"refuses the key \(HTTP 401\)"),
+        ((307, "http://elsewhere/v1/models"), "redirects to http://elsewhere/v1, where nothing is sent unasked"),
+        ((200, '{"data": [{"id": "\\u001b[2Jx"}]}'), r"serves \\x1b\[2Jx, not 'm'"),
+        ((200, "[" * 10**5), None),
+        ((200, '{"data": 7}'), None),
+        ((200, "<html>"), None),
+    ],
+)
+def test_what_a_server_says_of_its_models_passes_a_schema(models, said):
+    with FaultServer(models=models) as server:
+        found = lines(model="hosted_vllm/m", api_base=server.url, **FREE)
+    assert (found == []) if said is None else (len(found) == 1 and re.search(said, found[0])), found
+
+
+def test_a_server_that_answers_for_ever_is_waited_for_no_longer_than_allowed(monkeypatch):
+    monkeypatch.setattr("open_r1.external.hosted.probe.REACH_S", 0.3)
+    with FaultServer(models=(200, "trickle")) as server:
+        assert lines(model="hosted_vllm/m", api_base=server.url, **FREE) == []  # and it returns
+
+
+@pytest.mark.parametrize("key", ["sk-with-line-end-0123456789\n", "sk-with blank-0123456789", "schlüssel-0123456789"])
+def test_a_key_that_cannot_be_sent_is_refused_without_repeating_it(monkeypatch, key):
+    monkeypatch.setenv("TEACHER_KEY", key)
+    [line] = lines()
+    assert "the key in TEACHER_KEY holds a line end, a blank" in line and key.strip() not in line

@@ -5,13 +5,16 @@ import logging
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 
 from fault_server import REPLY, FaultServer
 from open_r1.external.hosted.hosted_provider import LiteLLMProvider
-from open_r1.external.hosted.litellm_wire import import_litellm, rejoin, supported
+from open_r1.external.hosted.litellm_wire import import_litellm, supported
 from open_r1.external.hosted.prices import price_table
+from open_r1.external.hosted.response import read_completion
+from open_r1.external.provider import Bill
 from open_r1.schema import Failure
 from test_litellm_provider import KEY, ask, key, model, picture, request  # noqa: F401 (a fixture)
 
@@ -46,11 +49,39 @@ def test_n_replies_come_with_tokens_cost_and_log_probs(tmp_path):
 
 def test_hidden_reasoning_is_no_part_of_a_reply_and_think_tags_are():
     cut = {"content": "\n<answer>4</answer>", "reasoning_content": "2 + 2"}
-    [choice] = rejoin({"choices": [{"message": dict(cut)}]})["choices"]
-    assert choice["message"]["content"] == "<think>2 + 2</think>\n<answer>4</answer>"
-    usage = {"completion_tokens_details": {"reasoning_tokens": 5}}
-    [choice] = rejoin({"choices": [{"message": dict(cut)}], "usage": usage})["choices"]
-    assert choice["message"]["content"] == "\n<answer>4</answer>"
+    counted = {"prompt_tokens": 9, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 5}}
+    for usage, own, text in (
+        ({}, False, "<think>2 + 2</think>\n<answer>4</answer>"),
+        (counted, False, "\n<answer>4</answer>"),
+        (counted, True, "<think>2 + 2</think>\n<answer>4</answer>"),
+    ):
+        response = {"choices": [{"message": cut}], "usage": usage}
+        assert read_completion(response, 1, 64, None, 0.1, own).replies[0].text == text
+
+
+def test_a_redirect_is_followed_by_no_way_through_litellm(tmp_path):
+    """custom_openai goes by openai's client, deepseek by litellm's own handler."""
+    for name in ("custom_openai/m", "deepseek/m"):
+        with FaultServer() as other, FaultServer(redirect=(307, other.url)) as server:
+            [answer] = ask(through_litellm(server, model=name, logprobs=False), request(picture(tmp_path)))
+        assert isinstance(answer, Failure) and answer.reason == "refused" and "redirects" in answer.message, answer
+        assert other.asked == [] and len(server.asked) == 1
+
+
+def test_a_key_with_a_line_end_is_refused_and_nothing_is_sent(tmp_path, monkeypatch):
+    monkeypatch.setenv("TEACHER_KEY", KEY + "\n")
+    with FaultServer() as server:
+        bill = Bill()
+        [answer] = ask(through_litellm(server), replace(request(picture(tmp_path)), bill=bill))
+    assert isinstance(answer, Failure) and answer.reason == "refused" and server.asked == []
+    assert (bill.paid_usd, bill.in_doubt_usd) == (0, 0)
+
+
+def test_a_malformed_response_is_a_bad_reply_through_litellm_too(tmp_path):
+    for raw in ('{"choices": [1]}', '{"choices": {"a": 1}}', "[" * 100_000, '{"choices": [{"message": 5}]}', "null"):
+        with FaultServer(raw=raw) as server:
+            [answer] = ask(through_litellm(server, logprobs=False), request(picture(tmp_path)))
+        assert isinstance(answer, Failure) and answer.reason in ("bad_reply", "server"), (raw[:30], answer)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from open_r1.external.hosted.probe import server_fault
 from open_r1.external.hosted.wire import sendable
 from open_r1.recipe.settings import ExternalModelConfig
 
+# They sell models of many makers, new ones every week: with a price of the recipe's own, litellm's table need not know.
+RESELLERS = {"openrouter", "together_ai", "fireworks_ai", "deepinfra", "novita"}
+
 
 def lacking(models: Sequence[ExternalModelConfig]) -> list[str]:
     """List what is missing, one line each: what, the rule, and the remedy. Scripted models need nothing."""
@@ -43,6 +46,8 @@ def _unknown(model: ExternalModelConfig) -> str | None:
     provider = model.model.partition("/")[0]
     providers = OWN_SERVERS | {entry.get("litellm_provider") for entry in price_table().values()}
     if model.api_base and provider in providers:
+        return None
+    if provider in RESELLERS and price(model) is not None:
         return None
     entry = table_entry(model.model)
     if entry is None:
