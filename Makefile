@@ -86,6 +86,12 @@ collect: $(STAMP)  ## ask the external models ahead of training and keep what th
 		$(call option,data_path,DATA_PATH) $(call option,test_path,TEST_PATH) \
 		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
 
+.PHONY: teachers
+teachers: $(STAMP)  ## ask each of TEACHERS one question about one picture: reply, tokens, cost, seconds (DRY_RUN=1: only look)
+	@$(PY) -m open_r1.cli.teachers --task "$(TASK)" --model "$(MODEL)" $(call option,teachers,TEACHERS) \
+		$(call option,budget,BUDGET) $(call option,data_path,DATA_PATH) \
+		$(if $(filter-out 0 no false,$(DRY_RUN)),--dry_run) $(ARGS)
+
 store: $(STAMP)  ## show what was bought (TASK=t OUTPUT=x.parquet hands on, FROM=x.parquet takes over, SETTLE=model=dollars)
 	@$(PY) -m open_r1.cli.store $(if $(or $(filter-out %.sqlite %.db,$(OUTPUT)),$(FROM),$(filter command,$(origin TASK))),--task "$(TASK)") \
 		$(call option,output,OUTPUT) $(call option,from,FROM) $(call option,settle,SETTLE) $(ARGS)

@@ -44,9 +44,13 @@ def providers_of(recipe: Recipe, names: Sequence[str], ask: bool) -> list[Stored
     if not models:
         raise UserError("the recipe has no external models, so there is nobody to ask; name some under external_models")
     chosen = [model for model in models if not names or model.name in names]
+    return behind_its_store(build_providers(chosen, recipe.external_seed, recipe.max_pixels, ask), recipe)
+
+
+def behind_its_store(built: Sequence[Provider], recipe: Recipe) -> list[StoredProvider]:
+    """Put providers behind the recipe's store, or the default one."""
     task = get_task(recipe.task)
     prompt = PromptVersion(task.name, recipe.prompt_kind, task.instruction_for(recipe.prompt_kind))
-    built: list[Provider] = build_providers(chosen, recipe.external_seed, recipe.max_pixels, ask)
     path = recipe.store_path or str(DEFAULT_STORE)
     kept = behind_store(built, prompt, path, recipe.store_read_only, recipe.external_budget_usd)
     return [provider for provider in kept if isinstance(provider, StoredProvider)]
