@@ -210,3 +210,23 @@ def test_the_pool_asks_those_that_can_tell_about_what_others_wrote_and_waits_no_
     known = make_pool(quick, slow, silent).score(REQUESTS[:2], [written, []], deadline_s=0.2)
     assert known == [{("quick", "abc"): (-3.0,)}, {}]
     assert make_pool(silent).score(REQUESTS[:1], [written], deadline_s=0.2) == [{}]
+
+
+def test_blank_replies_of_a_hidden_reasoner_name_max_tokens(make_pool):
+    answers = make_pool(Fake("a", lambda request: [Reply("", "length")] * 2)).ask(REQUESTS[:1], deadline_s=5)().answers
+    assert answers[0]["a"].message.startswith(
+        "2 replies, none with text: hidden reasoning used up max_tokens; raise it"
+    )
+
+
+def test_closing_ends_what_a_library_left_running_on_the_loop(make_pool, recwarn):
+    left = []
+
+    def leave(request):
+        left.append(asyncio.get_running_loop().create_task(asyncio.Event().wait()))
+        return echo(request)
+
+    pool = make_pool(Fake("a", leave))
+    pool.ask(REQUESTS[:1], deadline_s=5)()
+    pool.close()
+    assert left[0].cancelled()

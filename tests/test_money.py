@@ -232,3 +232,13 @@ def test_json_that_no_parser_can_hold_is_a_bad_reply(buy, raw):
     with FaultServer(raw=raw) as server:
         [answer], account = buy(server, ["a"])
     assert answer.reason == "bad_reply" and account.in_doubt_usd == pytest.approx(BOUND, rel=1e-4)
+
+
+def test_a_blank_reply_is_not_bought_again_until_max_tokens_grows(buy):
+    blank = {"choices": [{"message": {"content": ""}, "finish_reason": "length"}], "usage": usage()}
+    with FaultServer(answer=lambda body: blank if body["max_tokens"] < 100 else {}) as server:
+        [[first]], _ = buy(server, ["a"])
+        [[again]], _ = buy(server, ["a"])
+        [[grown]], _ = buy(server, ["a"], max_tokens=128)
+    assert (first.text, again.text) == ("", "") and "4" in grown.text
+    assert [body["max_tokens"] for body in server.asked] == [64, 128]

@@ -40,7 +40,7 @@ class LiteLLMWire:
             response = await self.litellm.acompletion(
                 **self._fixed, messages=chat.messages, num_retries=0, max_retries=0, timeout=NEVER_S, **options
             )
-            return cast(dict[str, object], response.model_dump())
+            return cast(dict[str, object], response.model_dump(warnings=False))  # read_completion checks it
         except Exception as error:  # noqa: BLE001 - litellm stumbles over what servers send in ways without number
             raise self._failure(error) from None
 
