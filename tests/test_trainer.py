@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -485,3 +487,32 @@ def test_where_the_policy_is_right_often_enough_nobody_is_asked(tiny_folder, cou
 
 def candidate(source: str, ids: list[int]):
     return Candidate(source, "text", tuple(ids), Score(0.0, 0.0))
+
+
+def test_rows_with_none_one_and_two_pictures_placed_anywhere_are_trained_on_together(
+    tiny_folder, counting_data, tmp_path
+):
+    (row, other, *_) = rows_of(counting_data)
+    picture = row.images[0]
+    rows = [
+        replace(row, problem="rest; large"),
+        replace(row, id="placed", problem="large <image> small <image> rest", images=(picture, other.images[0])),
+        replace(row, id="text", problem="no picture; large red", images=()),
+        replace(row, id="behind", problem="rest; <image>"),
+    ]
+    model, processor = load_policy(str(tiny_folder))
+    trainer = EKIPLTrainer(
+        model=model,
+        args=config(tmp_path, per_device_train_batch_size=16, max_steps=2),
+        processing_class=processor,
+        train_dataset=to_dataset(rows, TASK),
+        reward_funcs=reward_functions(grade),
+        rows={row.id: row for row in rows},
+        grade=grade,
+        teachers=Teachers(Gatherer([Teacher(None, None)]), TASK),
+        share_vision=True,
+        share_prefix=True,
+    )
+    trainer.train()
+    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    assert len(losses) == 2 and all(math.isfinite(loss) for loss in losses)

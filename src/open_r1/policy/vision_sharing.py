@@ -90,7 +90,7 @@ def preprocess_once(image_processor: Any) -> Iterator[None]:
 
     TRL calls the processor twice per batch, before generation and before the log-probs, with all P G pictures.
     """
-    plain = image_processor.preprocess
+    plain, fetch = image_processor.preprocess, image_processor.fetch_images
     done: dict[int, tuple[Any, torch.Tensor, torch.Tensor]] = {}  # holds the picture, so that its id stays its own
 
     def preprocess(images: Any, **kwargs: Any) -> BatchFeature:
@@ -109,11 +109,15 @@ def preprocess_once(image_processor: Any) -> Iterator[None]:
             }
         )
 
-    image_processor.preprocess = preprocess
+    def fetch_images(images: Any) -> Any:
+        # TRL gives None for a row without pictures among rows that have some, which transformers refuses
+        return fetch([[] if each is None else each for each in images] if isinstance(images, list) else images)
+
+    image_processor.preprocess, image_processor.fetch_images = preprocess, fetch_images
     try:
         yield
     finally:
-        del image_processor.preprocess  # the class's own again; the processor is saved as it was
+        del image_processor.preprocess, image_processor.fetch_images  # the class's own again; the processor is saved as it was
 
 
 def one_object_per_picture(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
