@@ -117,7 +117,8 @@ def preprocess_once(image_processor: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        del image_processor.preprocess, image_processor.fetch_images  # the class's own again; the processor is saved as it was
+        # the class's own again; the processor is saved as it was
+        del image_processor.preprocess, image_processor.fetch_images
 
 
 def one_object_per_picture(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
