@@ -2,6 +2,7 @@
 
     python scripts/study_departures.py                         # results/departures.json
     python scripts/study_departures.py --cells "no warm-up"    # some of them; those that are finished are in the table
+    python scripts/study_departures.py --cells                 # the table of those that are finished; makes none
 
 Runs are those of scripts/study_learning.py, without its curve. A difference is taken seed by seed from the run that
 changes nothing, so that data, order and base policy are the same.
@@ -32,7 +33,8 @@ WHOLE = "as in the recipe"
 CELLS = {  # what is changed: overrides of methods/ekipl_plus.yaml
     WHOLE: "",
     "KL without the ratio": "--use_bias_correction_kl false",
-    "ratios of whole replies": "--loss_level reply",
+    # what loss_level: reply sets
+    "ratios of whole replies": "--importance_sampling_level sequence --loss_type luspo",
     "no warm-up": "--warmup_steps 0",
     "is, factors at most 10": "--external_weight is",
     "is, factors without bound": "--external_weight is --weight_max null",
@@ -72,7 +74,7 @@ def difference(runs: Sequence[Mapping[str, Any]], cell: str) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the runs and write the results; exit status 1 where a run failed, 2 for invalid input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cells", nargs="+", default=list(CELLS), help="; ".join(CELLS))
+    parser.add_argument("--cells", nargs="*", default=list(CELLS), help="; ".join(CELLS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, one thread each")
     parser.add_argument("--deadline_s", type=float, default=3600.0, help="seconds after which a run counts as failed")

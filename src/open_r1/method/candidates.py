@@ -63,12 +63,11 @@ def external_candidates(
         return []
     readable = MAX_CHARS_PER_TOKEN * max_completion_length  # bounds the work on a reply of any length
     ids_NT = encode_as_text([reply.text[:readable] for reply in replies], tokenizer)
-    candidates = []
+    candidates: list[Candidate] = []
     for reply, ids in zip(replies, ids_NT, strict=True):
         whole = reply.finish_reason == "stop" and len(reply.text) <= readable and len(ids) < max_completion_length
         kept = ids if whole else ids[:max_completion_length]
-        text = tokenizer.decode(kept, clean_up_tokenization_spaces=False)
-        assert isinstance(text, str)
+        text = str(tokenizer.decode(kept, clean_up_tokenization_spaces=False))  # pyright: ignore[reportUnknownMemberType]
         token_ids = (*kept, eos_token_id) if whole else tuple(kept)
         cut = len(kept) < len(ids) or len(reply.text) > readable
         logprobs = _logprobs(reply.logprobs, len(ids), len(token_ids), cut)

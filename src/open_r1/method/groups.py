@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +12,20 @@ from open_r1.method.selection import SELECTIONS, pad
 from open_r1.schema import Candidate
 
 
+T = TypeVar("T")
+
+
 class Generated(NamedTuple):
     """What `GRPOTrainer._generate` returns, in its order; one entry per row of the batch in every list."""
 
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
-    tool_mask: list | None
+    tool_mask: list[Any] | None
     completions: list[list[dict[str, Any]]]  # one assistant turn each
     logprobs: list[list[float | None]] | None  # of the sampling engine; None where it is transformers' generate
     extra_fields: dict[str, Any]
-    images: list | None
-    tool_images: list
+    images: list[Any] | None
+    tool_images: list[Any]
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,9 @@ class Groups:
     def repack(self, generated: Generated) -> Generated:
         """Put the kept candidates where TRL expects its own completions."""
         N = len(generated.completion_ids) // len(self.pools)
-        out_ids, out_texts, out_logprobs = [], [], []
+        out_ids: list[list[int]] = []
+        out_texts: list[list[dict[str, Any]]] = []
+        out_logprobs: list[list[float | None]] = []
         for p, k, candidate in self._kept_places():
             own = None if candidate.external else p * N + k
             told = [{"role": "assistant", "content": candidate.text}]
@@ -91,7 +96,7 @@ class Groups:
                 unknown: list[float | None] = [None] * len(candidate.token_ids)
                 out_logprobs.append(unknown if own is None else generated.logprobs[own])
 
-        def per_row(values: list) -> list:
+        def per_row(values: list[T]) -> list[T]:
             return [values[p * N] for p, kept_G in enumerate(self.kept_PG) for _ in kept_G]
 
         return generated._replace(
