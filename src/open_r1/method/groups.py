@@ -11,7 +11,6 @@ from open_r1.method.advantages import baseline_advantages
 from open_r1.method.selection import SELECTIONS, pad
 from open_r1.schema import Candidate
 
-
 T = TypeVar("T")
 
 
