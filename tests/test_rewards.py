@@ -33,7 +33,6 @@ def spatial(text, answer="change_color(2, cyan), change_position(2, behind)", se
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm():
-    math("14π", "14 π")  # math-verify and its grammar take seconds to load, once per process
     importlib.import_module("scipy.optimize")
 
 
@@ -290,7 +289,7 @@ EXPECTED = [1, 1, 1, 0, 1, 0]
 def test_threads_and_processes_give_the_same_scores():
     texts, answers = zip(*MIXED * 5, strict=True)
     assert [math(*case) for case in MIXED] == EXPECTED
-    with ThreadPoolExecutor(8) as pool:  # not the main thread: math-verify's own time limits would fail here
+    with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(math, texts, answers)) == EXPECTED * 5
     with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
         assert list(pool.map(math, texts, answers, chunksize=6)) == EXPECTED * 5
