@@ -52,7 +52,8 @@ _DENIED = re.compile(
     r"(?:\b(?:not|neither|nor|never|exclude|rule out|eliminate)|n't|[不非])\s*(?:the\s)?$", re.IGNORECASE
 )
 _LAST = re.compile(
-    rf"(?:\b(?i:{any_of('is be so therefore thus hence choose pick select chose with say but think believe')}|it's),?|[:,→⇒>]|^|\n)"
+    rf"(?:\b(?i:{any_of('is be so therefore thus hence choose pick select chose with say but think believe')}|it's),?"
+    r"|[:,→⇒>]|^|\n)"
     rf"\s*{_OPEN}*([A-Z])(?:{_CLOSE}|\.)*$"
 )
 _CONCLUSION = re.compile(r"[.\n;]\s|\b(?=(?:so|therefore|thus|hence)\b)|(?=所以|因此|故)")
