@@ -53,7 +53,7 @@ def test_a_worker_that_outlives_its_killed_parent_does_not_hold_the_folder(tmp_p
     """What kill -9 leaves of a trainer with dataloader workers: a forked child."""
     lock = tmp_path / "run.lock"
     code = "import os, sys, time; from open_r1.utils.processes import hold; from pathlib import Path\n"
-    code += "with hold(Path(sys.argv[1])):\n    child = os.fork()\n    print(child, flush=True) if child else None\n"
+    code += "with hold(Path(sys.argv[1])):\n    os.fork() or print(os.getpid(), flush=True)\n"
     code += "    time.sleep(60)"
     parent = subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
