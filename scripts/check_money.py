@@ -11,6 +11,8 @@ import logging
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ PLAIN: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_ch
 
 def check_responses(count: int, start: int) -> Counter[str]:
     """Send `count` made-up responses through provider, store and ledger; returns what became of them."""
+    logging.disable(logging.WARNING)  # every fault of the server is said, and there are thousands
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder, FaultServer(raw="") as server, tqdm(total=count) as bar:
         image, database = picture(Path(folder)), Database(Path(folder) / "store.sqlite")
@@ -53,6 +56,7 @@ def check_responses(count: int, start: int) -> Counter[str]:
 
 def check_orders(steps: int, start: int) -> int:
     """Run the machine for `steps` steps at least; returns how many were made."""
+    logging.disable(logging.WARNING)
     MoneyMachine.steps = 0
     with FaultServer() as server, tqdm(total=steps) as bar:
         MoneyMachine.server = server
@@ -75,9 +79,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "money.json")
     args = parser.parse_args()
-    logging.disable(logging.WARNING)  # every fault of the server is said, and there are thousands
-    outcomes = check_responses(args.responses, args.seed)
-    steps = check_orders(args.steps, args.seed)
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as side_by_side:
+        sent = side_by_side.submit(check_responses, args.responses, args.seed)
+        made = side_by_side.submit(check_orders, args.steps, args.seed)
+        outcomes, steps = sent.result(), made.result()
     figures = [
         figure("made-up responses that kept every law", outcomes.total(), "", f">= {args.responses}"),
         figure("steps of buying, dying, starting again and settling that kept it", steps, "", f">= {args.steps}"),
