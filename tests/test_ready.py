@@ -125,6 +125,15 @@ def test_an_unknown_recipe_of_teachers_is_named_with_the_nearest():
     assert (RECIPES / "teachers").is_dir()
 
 
+def test_a_recipe_of_teachers_may_lie_anywhere(tmp_path):
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("teachers: [{name: mine, provider: litellm, model: gpt-4o, key_variable: MY_KEY}]\n")
+    recipe = merge_recipe("trance", "2b", "ekipl", teachers=f"{mine},bought")
+    assert recipe["external_models"][0]["name"] == "mine" and recipe["store_read_only"]
+    with pytest.raises(UserError, match=r"no recipe .*none\.yaml; give an existing YAML file"):
+        merge_recipe("trance", "2b", "ekipl", teachers=str(tmp_path / "none.yaml"))
+
+
 def test_prices_are_dollars_per_token_cached_tokens_cheaper_and_unknown_ones_none():
     gpt = price(ExternalModelConfig(**HOSTED, model="gpt-4o"))
     assert gpt is not None

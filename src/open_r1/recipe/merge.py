@@ -53,7 +53,7 @@ def merge_recipe(
 ) -> dict[str, Any]:
     """Merge the recipe of (task, model), those of other teachers, the method's, and overrides "key=value"; later wins.
 
-    `teachers` names files of recipes/teachers, separated by commas.
+    `teachers` names files of recipes/teachers or paths of YAML files like them, separated by commas.
 
     Returns:
         Plain values by key, interpolations resolved. Keys are known to be valid; values are not checked here.
@@ -65,12 +65,14 @@ def merge_recipe(
         ("task", task, [path.name for path in (RECIPES / "tasks").iterdir()]),
         ("model", model, MODELS),
         ("method", method, recipe_names("methods")),
-        *(("teachers", name, recipe_names(TEACHERS)) for name in teachers.split(",") if teachers),
+        *(("teachers", name, recipe_names(TEACHERS)) for name in teachers.split(",") if name and not is_path(name)),
     ):
         if name not in valid:
             raise unknown_name(what, name, valid)
     layers, paths = [], [RECIPES / "tasks" / task / f"{model}.yaml"]
-    paths += [RECIPES / TEACHERS / f"{name}.yaml" for name in teachers.split(",") if teachers]
+    paths += [
+        Path(name) if is_path(name) else RECIPES / TEACHERS / f"{name}.yaml" for name in teachers.split(",") if name
+    ]
     for path in [*paths, RECIPES / "methods" / f"{method}.yaml"]:
         layers.append(read_yaml(path))
         check_keys([key for key in layers[-1] if key not in FOR_METHODS], str(path))
@@ -82,6 +84,11 @@ def merge_recipe(
     for key in FOR_METHODS:
         merged.pop(key, None)
     return {"task": task, "model": model, "method": method, **apply_overrides(merged, overrides)}
+
+
+def is_path(name: str) -> bool:
+    """Whether a recipe is named by its file's path: `my/teachers.yaml`, not `vllm`."""
+    return name.endswith((".yaml", ".yml")) or "/" in name
 
 
 def apply_overrides(recipe: dict[Any, Any], overrides: Sequence[str]) -> dict[str, Any]:
