@@ -156,6 +156,29 @@ def test_without_external_models_the_weights_are_those_of_trls_own_trainer_to_th
     assert metrics["reward"] == pytest.approx(metrics["policy/reward"])  # TRL's own metric, before and after selection
 
 
+def long_enough(completions, **_):
+    """A third reward function: 1 for what a teacher of the next test writes, 0 for the rest."""
+    return [float("at length" in reply[0]["content"]) for reply in completions]
+
+
+@pytest.mark.parametrize("baseline", ["kept", "pool", "policy"])
+def test_what_selection_ranks_by_is_what_advantages_are_made_of(tiny_folder, counting_data, tmp_path, baseline):
+    """By format and accuracy nobody has a reward; the third function finds one reply, which counts twice: kept."""
+    changes = {"reward_funcs": [long_enough], "reward_weights": [1.0, 1.0, 2.0], "max_completion_length": 64}
+    rules = {"advantage_baseline": baseline, "max_external": 1}
+    teachers = [Teacher("no", "at length", "no")]
+    trainer = make_trainer(tiny_folder, counting_data, tmp_path, teachers, rules=rules, **changes)
+    seen = watch_advantages(trainer)
+    metrics = train(trainer)
+    assert metrics["kept_share/teacher"] == 0.25 and metrics["dead_groups/update"] == 0.0
+    assert metrics["kept/reward"] == metrics["reward"] == 0.5 and metrics["external/teacher/reward"] == pytest.approx(
+        2 / 3
+    )
+    std = 1.0 if baseline == "kept" else 2 / 7**0.5  # of 2 and three 0; of 2 and six 0
+    mean = {"kept": 0.5, "pool": 2 / 7, "policy": 0.0}[baseline]
+    assert max(seen[0].tolist()) == pytest.approx((2 - mean) / std, abs=1e-3)
+
+
 def test_a_group_that_is_never_right_gives_exactly_no_gradient(tiny_folder, counting_data, tmp_path):
     trainer = make_trainer(tiny_folder, counting_data, tmp_path)
     before = weights(trainer.model)

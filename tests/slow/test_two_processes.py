@@ -8,6 +8,7 @@ import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,9 @@ from servers import free_port
 from tqdm import tqdm
 
 from open_r1.utils.processes import Command, run_side_by_side
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from recompute import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = str(Path(__file__).with_name("train_worker.py"))
@@ -110,6 +114,18 @@ def test_two_processes_keep_the_groups_and_get_the_weights_of_one_also_when_a_te
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_that_share_within_groups_train_as_one_that_does_not(run, accumulate):
     assert_same_training(run("ddp", 1, accumulate, "answers"), run("ddp", 2, accumulate, "shared"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("cut", [{}, {"steps_per_generation": 1}], ids=["one generation a step", "two"])
+def test_every_number_is_what_the_candidates_and_tensors_of_all_processes_say(run, tmp_path, processes, cut):
+    """A teacher fails for some rows; two passes a step on each process."""
+    output = run.train(tmp_path / "recorded", "ddp", processes, 2, "fails", cut | {"beta": 0.04, "max_grad_norm": 1e9})
+    args = SimpleNamespace(
+        num_generations=4, num_iterations=1, learning_rate=0.5, max_steps=5, beta=0.04, epsilon=0.2,
+        generation_batch_size=16 // (2 if cut else 1),
+    )  # fmt: skip
+    assert "kept_share/teacher" in Run(output, ["policy", "teacher"], args, rows=8).check()
 
 
 def test_two_processes_that_were_stopped_go_on_to_the_weights_of_two_that_were_not(run, tmp_path):

@@ -17,7 +17,9 @@ from transformers import LogitsProcessor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from open_r1.schema import Failure
+from open_r1.training.candidate_log import CandidateLog
 from open_r1.training.teachers import Asking
+from recompute import Recorder
 from test_trainer import Teacher, by_length, make_trainer
 
 GROUP = 4
@@ -87,7 +89,10 @@ def main() -> None:
         return kept
 
     trainer._generate = listen
+    trainer.candidate_log = CandidateLog(output / f"candidates-{state.process_index}.jsonl", every=1, prompts=10**6)
+    recorder = Recorder(trainer)
     trainer.train(resume_from_checkpoint=told.get("resume"))
+    recorder.save(output / f"tensors-{state.process_index}.pt")
     all_groups = sorted(gather_object(groups))
     trainer.save_model(str(output / "model"))
     state.wait_for_everyone()
