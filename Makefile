@@ -46,6 +46,18 @@ STAMP := .venv/.installed
 # option(name,variable): --name "value" when the variable is set
 option = $(if $($(2)),--$(1) "$($(2))")
 
+# What may be given on the command line; anything else would be dropped without a word.
+KNOWN := TASK MODEL METHOD TEACHERS SEED MODEL_PATH DATA_PATH TEST_PATH OUTPUT SIZE N ARGS GPUS MEM MODELS BUDGET FROM \
+	SETTLE DRY_RUN SPLIT K BACKEND EXTERNAL RUNS RUN STEPS MARK SHAPE PYTHON
+GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
+UNKNOWN := $(filter-out $(KNOWN) SHELL SPREAD PY UV_VERSION -% .% MAKE%,$(GIVEN))
+ifneq ($(UNKNOWN),)
+$(error unknown variable $(firstword $(UNKNOWN)); valid: $(KNOWN)$(shell $(PYTHON) -c 'import difflib, sys; \
+	near = difflib.get_close_matches(sys.argv[1].upper(), sys.argv[2:], 1, .6); \
+	print("; did you mean " + near[0] + "?" if near else "; a setting is given as ARGS=\"--learning_rate 1e-4\"")' \
+	'$(firstword $(UNKNOWN))' $(KNOWN)))
+endif
+
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|grpo|... SEED MODEL_PATH DATA_PATH OUTPUT"

@@ -28,6 +28,7 @@ def quiet_machine(monkeypatch, tmp_path):
     """No GPU, no hub, an environment that is put back, and exec recorded in place of done."""
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(launch, "gpus", list)
+    monkeypatch.setattr(launch, "rehearse", lambda recipe, processes: None)  # tests/test_rehearsal.py
     monkeypatch.setattr(preflight, "_unreachable", lambda path, kind: "the hub cannot be reached")
     monkeypatch.setattr(preflight, "_cached", lambda repo: False)
     monkeypatch.setattr(launch, "RECIPES", launch.RECIPES)

@@ -34,6 +34,7 @@ from open_r1.tasks import Task, get_task
 from open_r1.training.base_policy import make_base, read_recipe
 from open_r1.training.candidate_log import CandidateLog
 from open_r1.training.metrics import JsonLinesCallback, ProgressBar
+from open_r1.training.rehearsal import rehearse
 from open_r1.training.restart import disk_full_in_one_line, hold_run, train_to_the_end, whole_model
 from open_r1.training.stages import Stage, left_over, stages_of
 from open_r1.training.stopping import StopCallback, Stopped
@@ -183,6 +184,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--config", type=Path, required=True, help="merged recipe, as launch.py writes it")
     config = load_config(parser.parse_args(argv).config)
     folder = Path(str(config.output_dir))
+    rehearse(config.recipe, config.world_size, rows=False)  # the rows are read next
     try:
         with hold_run(folder / LOCK), disk_full_in_one_line(folder):
             run(config)

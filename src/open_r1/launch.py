@@ -10,13 +10,14 @@ It imports neither torch nor TRL: a dry run and every refusal take a few seconds
 import argparse
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from open_r1.preflight.fit import accelerate_config
-from open_r1.preflight.folder import RECIPE, check_continues, make_folder, name_folder, near
+from open_r1.preflight.folder import RECIPE, check_continues, check_place, make_folder, name_folder, near
 from open_r1.preflight.missing import gpus, missing
 from open_r1.preflight.nodes import machine_options, wait_for_recipe, write_recipe
 from open_r1.recipe.merge import merge_recipe, parse_overrides, to_yaml
@@ -25,7 +26,8 @@ from open_r1.recipe.settings import RECIPES
 from open_r1.schema import UserError
 from open_r1.utils.entry import command_parser, run_entry
 
-TRAINING = ("-m", "open_r1.grpo")
+TRAINING, REHEARSAL = ("-m", "open_r1.grpo"), ("-m", "open_r1.training.rehearsal")
+REHEARSAL_S = 300  # a machine that has not imported the libraries by then is stuck
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,9 +59,12 @@ def main(argv: Sequence[str]) -> None:
     if args.dry_run:
         command = launch_command(recipe, folder / RECIPE, processes, machines)
         show(recipe, folder, processes, command_line(command, environment), lacking)
+        check_place(folder)
+        rehearse(recipe, processes)
         return
     if lacking:
         raise UserError("\n".join(lacking))
+    check_place(folder)
     if rank == 0:
         changed = check_continues(folder, recipe) if chosen else None
         folder = make_folder(folder, chosen=bool(chosen))
@@ -114,6 +119,21 @@ def show(recipe: Recipe, folder: Path, processes: int, command: str, lacking: li
     print(f"# command: {command}")
     for line in lacking or ["nothing"]:
         print(f"# missing: {line}")
+
+
+def rehearse(recipe: Recipe, processes: int) -> None:
+    """Build all that the run will build, in a process of its own: the libraries take seconds to import.
+
+    Raises:
+        UserError: what they refuse, in one line.
+    """
+    command = [sys.executable, *REHEARSAL, str(processes)]
+    done = subprocess.run(
+        command, input=to_yaml(recipe.given()), capture_output=True, text=True, timeout=REHEARSAL_S, check=False
+    )
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}"]
+        raise UserError(said[-1] if done.returncode == 2 else done.stderr.strip())
 
 
 def start(command: list[str], environment: dict[str, str]) -> NoReturn:

@@ -12,6 +12,7 @@ from open_r1.evaluation.backends import BackEnd
 from open_r1.external import behind_store
 from open_r1.external.build import build_providers
 from open_r1.external.store.replies import PromptVersion
+from open_r1.policy.checkpoint import no_checkpoint
 from open_r1.recipe.merge import merge_recipe, parse_overrides, read_yaml
 from open_r1.recipe.rules import Recipe, check_recipe
 from open_r1.recipe.settings import Settings
@@ -74,7 +75,10 @@ def read_evaluation(args: argparse.Namespace, words: Sequence[str]) -> Evaluatio
     temperature = temperature if args.temperature is None else args.temperature
     if args.k > 1 and temperature == 0:
         raise UserError(f"k is {args.k} at temperature 0, which gives one reply k times; give a temperature above 0")
-    return Evaluation(recipe, path or recipe.untrained, temperature, args.k, args.rows, args.backend)
+    path = path or recipe.untrained
+    if args.backend != "api" and (why := no_checkpoint(path)):
+        raise UserError(f"model_path {path}: {why}; give MODEL_PATH=folder with a checkpoint, an adapter or a run")
+    return Evaluation(recipe, path, temperature, args.k, args.rows, args.backend)
 
 
 def _model_of_run(folder: Path, task: str) -> tuple[str, str]:

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
 
+from open_r1.policy.checkpoint import ADAPTER, checkpoint_faults
 from open_r1.schema import UserError
-
-ARCHITECTURE = "Qwen2VLForConditionalGeneration"
-ADAPTER = "adapter_config.json"
 
 
 def load_policy(path: str, max_pixels: int | None = None, **options: Any) -> tuple[Any, Any]:
@@ -29,12 +28,13 @@ def load_policy(path: str, max_pixels: int | None = None, **options: Any) -> tup
     if (folder / ADAPTER).is_file():
         return _load_adapter(folder, max_pixels, options)
     if folder.is_dir():
-        _check_folder(folder)
+        for fault in checkpoint_faults(folder):
+            raise UserError(fault)
     try:
         processor = AutoProcessor.from_pretrained(path, revision=options.get("revision", "main"))
         model = Qwen2VLForConditionalGeneration.from_pretrained(path, dtype=torch.float32, **options)
-    except OSError as error:
-        first = str(error).splitlines()[0]
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:  # a file of it is cut or foreign
+        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"model '{path}' cannot be loaded ({first}); give a folder with a Qwen2-VL checkpoint as MODEL_PATH=..."
         ) from error
@@ -63,22 +63,3 @@ def _load_adapter(folder: Path, max_pixels: int | None, options: dict[str, str])
     model = cast(Any, PeftModel.from_pretrained(model, str(folder))).merge_and_unload()
     model.name_or_path = model.config._name_or_path = str(folder.resolve())  # the base of an adapter trained on this
     return model, processor
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse what is no Qwen2-VL checkpoint before anything large is read."""
-    config = folder / "config.json"
-    if not config.is_file():
-        raise UserError(
-            f"{folder}: no config.json; a checkpoint folder has config.json, weights and the processor's files"
-        )
-    named = json.loads(config.read_text()).get("architectures") or []
-    if ARCHITECTURE not in named:
-        raise UserError(
-            f"{config}: architecture {', '.join(named) or 'not named'}; the policy must be {ARCHITECTURE};"
-            " give another folder as MODEL_PATH=..."
-        )
-    if not any(folder.glob("*.safetensors")):
-        raise UserError(
-            f"{folder}: no *.safetensors weights beside config.json; the checkpoint is half written, copy it again"
-        )

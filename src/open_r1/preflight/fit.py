@@ -3,10 +3,12 @@
 Joins a recipe to the arithmetic of `memory.py`; `make plan`, the dry run and the launcher's refusal ask here.
 """
 
+import json
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
+from open_r1.policy.checkpoint import ADAPTER
 from open_r1.preflight.memory import AUTOCAST, DEEPSPEED, FLOAT32, GIB, SHARDINGS, Load, Need, Setup, training_memory
 from open_r1.preflight.shape import PATCH, SHAPES, Shape, read_shape
 from open_r1.recipe.rules import Recipe
@@ -22,6 +24,9 @@ QUESTION_TOKENS = 256  # of the system turn, the question and the chat format, a
 def shape_of(recipe: Recipe) -> Shape:
     """The policy's shape: its config.json where the weights are here, else the built-in one of its model."""
     base = recipe.untrained
+    adapter = Path(base) / ADAPTER
+    if adapter.is_file():  # it is merged into its base
+        base = str(json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path", base))
     if (Path(base) / "config.json").is_file():
         return read_shape(Path(base))
     if recipe.model not in SHAPES:

@@ -4,6 +4,7 @@ The folder that is named on the command line is the run's folder, wherever it wa
 path of its own.
 """
 
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,25 @@ def near(path: Path) -> Path:
     """Return the path relative to the working folder where it lies below it, else as it is."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def check_place(folder: Path) -> None:
+    """Check, without writing, that a run's folder can be made; raises UserError where it cannot."""
+    try:
+        there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    except OSError as error:  # a name of 300 characters, a folder below a file
+        raise UserError(f"output_dir {_shortened(folder)}: {error.strerror}; give another OUTPUT") from error
+    if not there.is_dir():
+        raise UserError(f"output_dir {_shortened(folder)}: {there} is a file, not a folder; give another OUTPUT")
+    if not os.access(there, os.W_OK | os.X_OK) or os.statvfs(there).f_flag & os.ST_RDONLY:
+        raise UserError(f"output_dir {_shortened(folder)}: {there} cannot be written to; give another OUTPUT")
+    for part in folder.absolute().parts:
+        if len(os.fsencode(part)) > os.pathconf(there, "PC_NAME_MAX"):
+            raise UserError(f"output_dir {_shortened(folder)}: a name in it is too long; give another OUTPUT")
+
+
+def _shortened(folder: Path) -> str:
+    return str(folder) if len(str(folder)) < 120 else f"{str(folder)[:60]}...{str(folder)[-40:]}"
 
 
 def make_folder(folder: Path, chosen: bool) -> Path:

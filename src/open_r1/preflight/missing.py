@@ -15,6 +15,7 @@ from huggingface_hub.utils import HFValidationError
 from open_r1.external.hosted.ready import lacking
 from open_r1.external.store.database import Database
 from open_r1.external.store.replies import PromptVersion, Store
+from open_r1.policy.checkpoint import ADAPTER, no_checkpoint
 from open_r1.preflight.fit import accelerate_config, need_of, refusal
 from open_r1.preflight.memory import GIB
 from open_r1.recipe.rules import Recipe
@@ -75,13 +76,15 @@ def _missing_packages(recipe: Recipe, processes: int) -> Iterator[str]:
 
 
 def _missing_weights(recipe: Recipe) -> Iterator[str]:
-    path = recipe.model_path or recipe.base_path
+    path = recipe.untrained if recipe.model_path or recipe.base_path else ""
     if not path:
         if recipe.model != "tiny":
             yield f"weights: model_path is empty; give MODEL_PATH=folder or hub id for MODEL={recipe.model}"
         return
-    if Path(path).exists():
-        if not (Path(path) / "config.json").is_file():
+    if why := no_checkpoint(path):
+        yield f"weights: {path}: {why}; give MODEL_PATH=folder with a checkpoint"
+    elif Path(path).exists():
+        if not any((Path(path) / name).is_file() for name in ("config.json", ADAPTER)):
             yield f"weights: {path} holds no config.json; give the folder that save_pretrained wrote"
     elif recipe.model == "tiny":
         yield f"weights: no folder {path}, and MODEL=tiny downloads nothing; leave it out for the built-in base"

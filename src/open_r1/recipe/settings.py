@@ -6,6 +6,7 @@ Importing TRL takes ten seconds: `launch.py` and its dry run need names, types a
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from pydantic import ConfigDict, ValidationInfo, field_validator, model_validator
@@ -526,8 +527,10 @@ class Settings(Checked):
 
     @property
     def untrained(self) -> str:
-        """The policy that training begins with: a folder, or a hub id."""
-        return self.model_path or self.base_path or str(ROOT / "bases" / self.task)
+        """The policy that training begins with: a folder, or a hub id. A run's folder stands for the model in it."""
+        path = self.model_path or self.base_path or str(ROOT / "bases" / self.task)
+        trained = Path(path) / "model"
+        return str(trained) if (Path(path) / "recipe.yaml").is_file() and trained.is_dir() else path
 
     def synthetic_counts(self, test_sets: Iterable[str]) -> dict[str, int]:
         """Rows of each set that is made where `data_path` names none."""

@@ -13,7 +13,7 @@ def unknown_name(what: str, name: str, valid: Iterable[str], where: str = "") ->
     "unknown task 'trnce'; valid: geomath, trance; did you mean 'trance'?"
     """
     valid = sorted(valid)
-    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, valid, n=1, cutoff=0.55)
     listed = ", ".join(valid) if len(valid) <= 12 else ", ".join(difflib.get_close_matches(name, valid, 5, 0.3))
     hint = f"; did you mean '{near[0]}'?" if near else ""
     return UserError(f"unknown {what} '{name}'{' in ' + where if where else ''}; valid: {listed}{hint}")
