@@ -1,10 +1,10 @@
 """Rows to prompts: one prompt per task, the same messages and pictures for the policy and for every external model."""
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from datasets import Dataset, Features, Image, List, Value
 from datasets.features.features import register_feature
@@ -17,22 +17,35 @@ from open_r1.schema import Row, UserError
 from open_r1.tasks import Task, answers_of
 from open_r1.utils.images import open_picture
 
+Part = Mapping[str, object]  # of a message: {"type": "text", "text": ...}, or a picture
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: str
+    content: list[Part]
+
 
 def prompt_text(row: Row, task: Task, kind: PromptKind = "reasoning") -> str:
     """Return the user's turn: the problem as it stands in the data, then the task's instruction."""
     return row.problem + task.instruction_for(kind)
 
 
-def messages(row: Row, task: Task, kind: PromptKind = "reasoning") -> list[dict[str, Any]]:
+def _of_path(picture: Path) -> Part:
+    return {"type": "image", "image": picture}
+
+
+def messages(
+    row: Row, task: Task, kind: PromptKind = "reasoning", part: Callable[[Path], Part] = _of_path
+) -> list[Message]:
     """Return the conversation with the images' paths in place: where the problem marks them, else in front of the text.
 
     Example: [{"role": "user", "content": [{"type": "image", "image": Path("12.png")}, {"type": "text", "text": ...}]}]
     """
-    content = _parts(row, task, kind)
-    pictures = iter(row.images)
-    return [
-        {"role": "user", "content": [p | {"image": next(pictures)} if p["type"] == "image" else p for p in content]}
-    ]
+    pictures = map(part, row.images)
+    content = [next(pictures) if piece["type"] == "image" else piece for piece in _parts(row, task, kind)]
+    return [{"role": "user", "content": content}]
 
 
 def _parts(row: Row, task: Task, kind: PromptKind) -> list[dict[str, str]]:
@@ -52,25 +65,21 @@ def _is_placed(row: Row) -> bool:
     return bool(row.images) and row.problem.count(IMAGE) == len(row.images)
 
 
+def _of_picture(picture: Pixels) -> Part:
+    return {"type": "image", "image": picture}
+
+
 def conversations(
-    rows: Iterable[Row],
-    task: Task,
-    kind: PromptKind,
-    part: Callable[[Pixels], dict[str, Any]] = lambda image: {"type": "image", "image": image},
-) -> list[list[dict[str, Any]]]:
+    rows: Sequence[Row], task: Task, kind: PromptKind, part: Callable[[Pixels], Part] = _of_picture
+) -> list[list[Message]]:
     """Return each row's messages with the opened pictures in place of their paths; each file is opened once.
 
     `part` makes the piece of the message that holds a picture, for whoever spells it otherwise than transformers does.
     Raises UserError for a picture that cannot be opened.
     """
-    asked = [messages(row, task, kind) for row in rows]
-    parts = [part_ for turns in asked for turn in turns for part_ in turn["content"] if part_["type"] == "image"]
-    opened = {path: part(open_picture(path).image) for path in dict.fromkeys(part_["image"] for part_ in parts)}
-
-    def shown(piece: dict[str, Any]) -> dict[str, Any]:
-        return opened[piece["image"]] if piece["type"] == "image" else piece
-
-    return [[turn | {"content": [shown(piece) for piece in turn["content"]]} for turn in turns] for turns in asked]
+    paths = dict.fromkeys(path for row in rows for path in row.images)
+    opened = {path: part(open_picture(path).image) for path in paths}
+    return [messages(row, task, kind, opened.__getitem__) for row in rows]
 
 
 @dataclass
@@ -79,7 +88,7 @@ class PictureFeature(Image):
 
     _type: str = field(default="PictureFeature", init=False, repr=False)  # under which a copied data set finds it
 
-    def decode_example(self, value: dict[str, Any], token_per_repo_id: Any = None) -> Pixels:
+    def decode_example(self, value: Mapping[str, str], token_per_repo_id: object = None) -> Pixels:
         """Open the picture when its row is read; raises UserError for one that cannot be opened."""
         return open_picture(Path(value["path"])).image
 
@@ -101,10 +110,10 @@ def to_dataset(rows: list[Row], task: Task, kind: PromptKind = "reasoning", *, t
     # TRL puts pictures in front of a text by itself; one row that has them elsewhere makes all prompts lists of pieces.
     placed = any(map(_is_placed, rows))
 
-    def turn(row: Row) -> Any:
+    def turn(row: Row) -> object:
         return [{"text": ""} | piece for piece in _parts(row, task, kind)] if placed else prompt_text(row, task, kind)
 
-    columns: dict[str, list[Any]] = {
+    columns: dict[str, Sequence[object]] = {
         "prompt": [[{"role": "user", "content": turn(row)}] for row in rows],
         "images": [[str(path) for path in row.images] for row in rows],
         "answer": [row.answer for row in rows],

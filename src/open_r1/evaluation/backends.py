@@ -7,11 +7,11 @@ come; a reply of None is a request that failed. Prompts are those of training (p
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
-from open_r1.data.prompts import conversations, messages
+from open_r1.data.prompts import Part, conversations, messages
 from open_r1.external.gather import Gatherer
 from open_r1.external.provider import Provider, Request
 from open_r1.recipe.settings import PromptKind
@@ -45,7 +45,7 @@ def hf(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels
     from open_r1.policy.loading import load_policy
 
     model, processor = load_policy(path, max_pixels)
-    model.to("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")
+    model.to("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")  # pyright: ignore[reportArgumentType]  # its decorator hides `self`
 
     def answer(questions: Sequence[Question], label: str) -> Iterator[Answer]:
         open_ = {row_id: list(group) for row_id, group in groupby(questions, key=lambda q: q.row.id)}
@@ -56,7 +56,7 @@ def hf(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels
     return answer
 
 
-def vllm_part(image: "Image") -> dict[str, Any]:
+def vllm_part(image: "Image") -> Part:
     """The piece of a message that holds an opened picture, as vLLM spells it."""
     return {"type": "image_pil", "image_pil": image}
 
@@ -68,8 +68,12 @@ def vllm(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixe
     except ImportError as error:
         raise UserError("BACKEND=vllm: the package vllm is not installed; `uv pip install -e '.[gpu]'`") from error
 
-    limits: dict[str, Any] = {"limit_mm_per_prompt": {"image": task.images_per_row}, "seed": sampling.seed}
-    engine = LLM(model=path, mm_processor_kwargs={"max_pixels": max_pixels}, **limits)
+    engine = LLM(
+        model=path,
+        mm_processor_kwargs={"max_pixels": max_pixels},
+        limit_mm_per_prompt={"image": task.images_per_row},
+        seed=sampling.seed,
+    )
     params = SamplingParams(
         temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k,
         max_tokens=sampling.max_completion_length,

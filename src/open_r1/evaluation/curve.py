@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from transformers import TrainerCallback
+from transformers import Qwen2VLForConditionalGeneration, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import TrainerControl, TrainerState
 
-from open_r1.evaluation.results import SetResult, with_pooled_ood
+from open_r1.evaluation.results import CurveLine, SetResult, with_pooled_ood
 from open_r1.utils.files import append_jsonl, cut_after_step
 
 
@@ -20,18 +20,28 @@ class CurveCallback(TrainerCallback):
         self,
         path: Path,
         every: int,
-        evaluate: Callable[[Any, str], dict[str, SetResult]],
+        evaluate: Callable[[Qwen2VLForConditionalGeneration, str], dict[str, SetResult]],
         prompts: Callable[[int], float],
     ):
         """Hold what a line is made of: `evaluate(model, label)` by test set, `prompts(step)` seen by the whole run."""
         self.path, self.every, self.evaluate, self.prompts = path, every, evaluate, prompts
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Drop a line that a kill cut; one that is written again after a stop says the same, and counts once."""
         if state.is_world_process_zero and self.path.is_file():
             cut_after_step(self.path)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+    def on_step_end(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        model: Qwen2VLForConditionalGeneration,
+        **kwargs: object,
+    ) -> None:
         """Evaluate where the step is due; every process evaluates its share, the first one writes."""
         step = state.global_step
         if step % self.every or step >= state.max_steps:
@@ -39,4 +49,5 @@ class CurveCallback(TrainerCallback):
         results = with_pooled_ood(self.evaluate(model, f"step{step}"))
         sets = {name: result.as_json() for name, result in results.items()}
         if state.is_world_process_zero:
-            append_jsonl(self.path, [{"step": step, "prompts": round(self.prompts(step)), "sets": sets}])
+            line: CurveLine = {"step": step, "prompts": round(self.prompts(step)), "sets": sets}
+            append_jsonl(self.path, [line])

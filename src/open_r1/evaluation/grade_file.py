@@ -3,19 +3,18 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from open_r1.schema import Score, UserError
 from open_r1.tasks import Task, get_task
-from open_r1.utils.files import write_jsonl
+from open_r1.utils.files import JsonObject, write_jsonl
 from open_r1.utils.names import unknown_name
 
 _SHOWN_ERRORS = 3  # bad lines spelled out in a message; the others are counted
 
 
-def _checked_item(line: str) -> dict[str, Any]:
+def _checked_item(line: str) -> JsonObject:
     """Parse one line; raises UserError (without the place) where it is no item to grade."""
     try:
         item = json.loads(line)
@@ -38,7 +37,7 @@ def _check_setting(task: Task, setting: str | None) -> str:
     return setting or task.settings[0]
 
 
-def grade_item(item: dict[str, Any], task: Task, setting: str) -> dict[str, Any]:
+def grade_item(item: JsonObject, task: Task, setting: str) -> JsonObject:
     """Grade one item; a failed one (reply null) is graded as an empty reply, which every grader takes for wrong."""
     failed = item["reply"] is None
     score: Score = task.grade(item["reply"] or "", item["answer"], setting)
@@ -46,7 +45,7 @@ def grade_item(item: dict[str, Any], task: Task, setting: str) -> dict[str, Any]
     return item | parts | {"failed": failed}
 
 
-def grade_file(path: Path, task: Task, setting: str) -> list[dict[str, Any]]:
+def grade_file(path: Path, task: Task, setting: str) -> list[JsonObject]:
     """Grade every line of a JSON lines file; blank lines are skipped.
 
     Raises:
@@ -75,7 +74,7 @@ def grade_file(path: Path, task: Task, setting: str) -> list[dict[str, Any]]:
     return graded
 
 
-def summary(graded: list[dict[str, Any]], task: Task, setting: str) -> str:
+def summary(graded: list[JsonObject], task: Task, setting: str) -> str:
     """A table of the mean scores over all items; failed ones are in the denominator and are named."""
     failed = sum(item["failed"] for item in graded)
     names = [field.name for field in dataclasses.fields(Score) if field.name in graded[0]]

@@ -6,10 +6,9 @@ cut by a kill and requests that failed are asked again. scores.json has means, s
 
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -19,17 +18,16 @@ from open_r1.data.prepare import prepare_rows, test_sets
 from open_r1.evaluation.backends import BackEnd, Question
 from open_r1.evaluation.options import Evaluation, claim, make_back_end, read_evaluation
 from open_r1.evaluation.pass_at_k import pass_at_k, powers_of_two, standard_error
+from open_r1.evaluation.results import MeanOfRows, PartialScores, SampledScores, Scores
 from open_r1.rewards.deadline import of_row
-from open_r1.schema import Row, Score, UserError
+from open_r1.schema import Row, UserError
 from open_r1.tasks import Task, get_task
 from open_r1.utils.entry import command_parser
-from open_r1.utils.files import append_jsonl, read_jsonl, write_json, write_jsonl
+from open_r1.utils.files import JsonObject, append_jsonl, read_jsonl, write_json, write_jsonl
 from open_r1.utils.provenance import ROOT, git_commit, hardware
 
-PARTS = tuple(field.name for field in fields(Score))
 
-
-def read_lines(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
+def read_lines(path: Path) -> dict[tuple[str, int], JsonObject]:
     """Read the replies that an earlier start wrote, by row and sample; a last line that was cut is dropped."""
     if not path.is_file():
         return {}
@@ -40,7 +38,7 @@ def read_lines(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 def ask_set(
     name: str, rows: Sequence[Row], k: int, task: Task, setting: str, back_end: BackEnd, folder: Path
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Ask what is not answered yet, append each graded reply, and return one line per row and sample."""
     path = folder / f"{name}.jsonl"
     done = read_lines(path)
@@ -56,7 +54,7 @@ def ask_set(
     return [done[row.id, i] for row in rows for i in range(k)]
 
 
-def summarise(lines: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+def summarise(lines: Sequence[JsonObject], seed: int) -> SampledScores:
     """Return n, failed, the mean of every part of the score, the standard error of accuracy, and pass@k.
 
     A reply is right for pass@k when all of its answer is: partial credit (trance) does not count there.
@@ -68,21 +66,28 @@ def summarise(lines: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
     accuracy_B = [np.mean([line["accuracy"] for line in group]) for group in groups]
     right_B = [sum(line.get("full", line["accuracy"]) == 1 for line in group) for group in groups]
     samples_B = [len(group) for group in groups]
-    passes = {}
+    passes: dict[str, MeanOfRows] = {}
     for k in powers_of_two(min(samples_B)):
         pass_B = pass_at_k(right_B, samples_B, k)
         passes[str(k)] = {"mean": float(pass_B.mean()), "stderr": standard_error(pass_B, seed)}
+
+    def mean(part: str) -> float:
+        return float(np.mean([line[part] for line in lines]))
+
+    spatial: PartialScores = {"full": mean("full"), "partial": mean("partial")} if "full" in lines[0] else {}
     return {
         "n": len(groups),
         "replies": len(lines),
         "failed": sum(line["failed"] for line in lines),
-        **{part: float(np.mean([line[part] for line in lines])) for part in PARTS if part in lines[0]},
+        "accuracy": mean("accuracy"),
+        "format": mean("format"),
+        **spatial,
         "stderr": standard_error(accuracy_B, seed),
         "pass_at_k": passes,
     }
 
 
-def evaluate(evaluation: Evaluation, split: str, folder: Path) -> dict[str, Any]:
+def evaluate(evaluation: Evaluation, split: str, folder: Path) -> Scores:
     """Ask, grade and summarise; writes and returns what scores.json holds."""
     recipe, k = evaluation.recipe, evaluation.k
     task = get_task(recipe.task)
@@ -103,11 +108,17 @@ def evaluate(evaluation: Evaluation, split: str, folder: Path) -> dict[str, Any]
     cameras = [line for name in lines if name.startswith("ood_") for line in lines[name]]
     if cameras:  # as in summary.json, every row weighs the same
         lines["ood"] = cameras
-    scores = {
-        **{"task": recipe.task, "model": recipe.model, "model_path": evaluation.model_path},
-        **{"backend": evaluation.backend, "prompt_kind": recipe.prompt_kind, "k": k},
+    scores: Scores = {
+        "task": recipe.task,
+        "model": recipe.model,
+        "model_path": evaluation.model_path,
+        "backend": evaluation.backend,
+        "prompt_kind": recipe.prompt_kind,
+        "k": k,
         "temperature": evaluation.temperature,
-        **{"commit": git_commit(), "hardware": hardware(), "seconds": round(seconds, 1)},
+        "commit": git_commit(),
+        "hardware": hardware(),
+        "seconds": round(seconds, 1),
         "replies_per_s": round((wanted - done) / seconds, 1) if done < wanted else None,
         "sets": {name: summarise(part, recipe.seed) for name, part in lines.items()},
     }
@@ -115,7 +126,7 @@ def evaluate(evaluation: Evaluation, split: str, folder: Path) -> dict[str, Any]
     return scores
 
 
-def print_scores(scores: Mapping[str, Any], folder: Path) -> None:
+def print_scores(scores: Scores, folder: Path) -> None:
     """Print accuracy with its standard error, failures and pass@k, in percent."""
     table = Table(title=f"{scores['task']} {scores['model_path']}, {scores['k']} a row; percent", box=None)
     passes = list(next(iter(scores["sets"].values()))["pass_at_k"])

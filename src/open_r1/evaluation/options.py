@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from open_r1.evaluation import backends as answering
 from open_r1.evaluation.backends import BackEnd
@@ -18,7 +17,7 @@ from open_r1.recipe.rules import Recipe, check_recipe
 from open_r1.recipe.settings import Settings
 from open_r1.schema import UserError
 from open_r1.tasks import Task
-from open_r1.utils.files import write_json
+from open_r1.utils.files import JsonObject, write_json
 from open_r1.utils.names import unknown_name
 
 BACKENDS = ("hf", "vllm", "api")
@@ -42,7 +41,7 @@ class Evaluation:
     rows: int | None
     backend: str
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> JsonObject:
         """The settings that make replies other replies."""
         recipe = self.recipe
         mine = vars(self) | {"eval_setting": recipe.evaluation_grader}

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import GenerationConfig, set_seed
+from transformers import GenerationConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor, set_seed
 
 from open_r1.data.prompts import conversations
 from open_r1.evaluation.results import SetResult
@@ -51,7 +50,13 @@ def sampling_of(recipe: Recipe) -> Sampling:
 
 @torch.inference_mode()
 def generate_replies(
-    model: Any, processor: Any, rows: list[Row], task: Task, sampling: Sampling, kind: PromptKind, label: str
+    model: Qwen2VLForConditionalGeneration,
+    processor: Qwen2VLProcessor,
+    rows: list[Row],
+    task: Task,
+    sampling: Sampling,
+    kind: PromptKind,
+    label: str,
 ) -> Iterator[tuple[Row, str]]:
     """Yield each row with the policy's reply, batch by batch; restores the model's mode and every random state.
 
@@ -76,14 +81,15 @@ def generate_replies(
             batch = order[start : start + sampling.batch_size]
             with preprocess_once(processor.image_processor):
                 inputs = processor.apply_chat_template(
-                    conversations(batch, task, kind),
+                    conversations(batch, task, kind),  # pyright: ignore[reportArgumentType]  # its hint knows text only
                     add_generation_prompt=True,
                     tokenize=True,
                     return_dict=True,
                     processor_kwargs={"padding": True, "padding_side": "left", "return_tensors": "pt"},
-                ).to(model.device)
+                ).to(model.device)  # pyright: ignore[reportAttributeAccessIssue]  # tokenized it is no text
             with grouped_decoding(model), prefill_shared(model):
-                ids = model.generate(**inputs, generation_config=config)[:, inputs["input_ids"].shape[1] :]
+                ids = model.generate(**inputs, generation_config=config)  # pyright: ignore[reportAttributeAccessIssue]
+                ids = ids[:, inputs["input_ids"].shape[1] :]
             yield from zip(batch, processor.batch_decode(ids, skip_special_tokens=True), strict=True)
 
 

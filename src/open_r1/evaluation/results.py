@@ -2,9 +2,66 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import TypedDict
 
 from open_r1.schema import Score
+
+
+class PartialScores(TypedDict, total=False):
+    """What the spatial task's sets have beside the others."""
+
+    full: float
+    partial: float
+
+
+class SetScores(PartialScores):
+    """A SetResult as files hold it."""
+
+    n: int
+    accuracy: float
+    format: float
+
+
+class CurveLine(TypedDict):
+    """A line of curve.jsonl: the policy after `step` steps and `prompts` prompts, by test set."""
+
+    step: int
+    prompts: int
+    sets: dict[str, SetScores]
+
+
+class MeanOfRows(TypedDict):
+    """A mean over rows and its standard error."""
+
+    mean: float
+    stderr: float
+
+
+class SampledScores(SetScores):
+    """A test set in scores.json: several replies a row."""
+
+    replies: int
+    failed: int
+    stderr: float
+    pass_at_k: dict[str, MeanOfRows]
+
+
+class Scores(TypedDict):
+    """What scores.json holds (docs/METRICS.md)."""
+
+    task: str
+    model: str
+    model_path: str
+    backend: str
+    prompt_kind: str
+    k: int
+    temperature: float
+    commit: str
+    hardware: dict[str, str | float | None]
+    seconds: float
+    replies_per_s: float | None
+    sets: dict[str, SampledScores]
 
 
 @dataclass(frozen=True)
@@ -34,9 +91,14 @@ class SetResult:
         """
         return math.sqrt(self.accuracy * (1 - self.accuracy) / self.n)
 
-    def as_json(self) -> dict[str, float]:
+    def as_json(self) -> SetScores:
         """The fields that are set, as summary.json holds them."""
-        return {key: value for key, value in asdict(self).items() if value is not None}
+        scores: SetScores = {"n": self.n, "accuracy": self.accuracy, "format": self.format}
+        if self.full is not None:
+            scores["full"] = self.full
+        if self.partial is not None:
+            scores["partial"] = self.partial
+        return scores
 
 
 def joined(parts: Sequence[SetResult]) -> SetResult:

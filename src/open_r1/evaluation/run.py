@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
+from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
 from open_r1.evaluation import known_replies
 from open_r1.evaluation.policy_replies import evaluate_set, generate_replies, sampling_of
@@ -20,6 +20,7 @@ from open_r1.schema import Row, Score
 from open_r1.tasks import Task
 from open_r1.utils.files import write_json
 
+Policy = tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]
 Seconds = dict[str, float | None]  # by stage; None where the stage was not needed
 
 Evaluate = Callable[..., dict[str, SetResult]]  # (model, label, processor=...): evaluate_policy on the curve's rows
@@ -46,22 +47,28 @@ def evaluate_path(
     )
 
     @functools.cache
-    def policy() -> tuple[Any, Any]:
+    def policy() -> Policy:
         model, processor = load_policy(path, recipe.max_pixels, **recipe.policy_options)
-        return model.to(device), processor
+        model.to(device)  # pyright: ignore[reportArgumentType]  # its decorator hides `self`
+        return model, processor
 
     ask = _asking(recipe, task, policy)
     return _evaluate(recipe, task, tests, _asking_once(recipe, task, digest, ask) if digest else ask, when)
 
 
 def evaluate_policy(
-    recipe: Recipe, task: Task, tests: dict[str, list[Row]], model: Any, when: str, processor: Any
+    recipe: Recipe,
+    task: Task,
+    tests: dict[str, list[Row]],
+    model: Qwen2VLForConditionalGeneration,
+    when: str,
+    processor: Qwen2VLProcessor,
 ) -> dict[str, SetResult]:
     """Evaluate the policy as it stands in memory."""
     return _evaluate(recipe, task, tests, _asking(recipe, task, lambda: (model, processor)), when)
 
 
-def _asking(recipe: Recipe, task: Task, policy: Callable[[], tuple[Any, Any]]) -> Ask:
+def _asking(recipe: Recipe, task: Task, policy: Callable[[], Policy]) -> Ask:
     """Ask the policy, which is loaded when it is needed."""
     sampling, kind = sampling_of(recipe), recipe.prompt_kind
     return lambda rows, label: generate_replies(*policy(), rows, task, sampling, kind, label)

@@ -11,21 +11,37 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 ATTENTION = "sdpa_grouped_decoding"  # its name in transformers
 
 
-def attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> tuple:
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
     """SDPA as transformers calls it, (rows, heads, queries, size); one query per row is attended by `attend_one`."""
     if query.size(2) == 1:
-        return attend_one(query, key, value, attention_mask, kwargs["dropout"], kwargs["scaling"]), None
-    return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+        return attend_one(query, key, value, attention_mask, dropout, scaling), None
+    return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
 
 
-def attend_one(query: Any, key: Any, value: Any, mask: Any, dropout: float, scaling: float) -> Any:
+def attend_one(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    dropout: float,
+    scaling: float | None,
+) -> torch.Tensor:
     """Attention of each row's newest token, (rows, heads, 1, size); returns (rows, 1, heads, size)."""
     of_key_head = query.reshape(query.size(0), key.size(1), -1, query.size(3))
     attend = torch.nn.functional.scaled_dot_product_attention
@@ -38,7 +54,7 @@ AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
 @contextmanager
-def grouped_decoding(model: Any) -> Iterator[None]:
+def grouped_decoding(model: PreTrainedModel) -> Iterator[None]:
     """Inside the block the model decodes this way, if it attends by plain SDPA; afterwards as before."""
     text = model.get_decoder()
     if text.config._attn_implementation != "sdpa":

@@ -2,17 +2,18 @@
 
 import json
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoProcessor, Qwen2VLForConditionalGeneration
+from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 
 from open_r1.policy.checkpoint import ADAPTER, checkpoint_faults
 from open_r1.schema import UserError
 
 
-def load_policy(path: str, max_pixels: int | None = None, **options: Any) -> tuple[Any, Any]:
+def load_policy(
+    path: str, max_pixels: int | None = None, **options: str
+) -> tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]:
     """Return (model, processor) of the Qwen2-VL checkpoint at `path`, a folder or a hub id.
 
     The weights are float32, also where the recipe says `bf16: true`: updates of 5e-7 would be rounded away in bfloat16
@@ -44,7 +45,9 @@ def load_policy(path: str, max_pixels: int | None = None, **options: Any) -> tup
     return model, processor
 
 
-def _load_adapter(folder: Path, max_pixels: int | None, options: dict[str, str]) -> tuple[Any, Any]:
+def _load_adapter(
+    folder: Path, max_pixels: int | None, options: dict[str, str]
+) -> tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]:
     """Load the base that the adapter names and merge the adapter into its weights."""
     from peft import PeftModel
 
@@ -60,6 +63,6 @@ def _load_adapter(folder: Path, max_pixels: int | None, options: dict[str, str])
     except UserError as error:
         rule = f"an adapter is loaded with its base; put it there or change base_model_name_or_path in {ADAPTER}"
         raise UserError(f"{folder} is an adapter of '{base}', which cannot be loaded ({error}): {rule}") from error
-    model = cast(Any, PeftModel.from_pretrained(model, str(folder))).merge_and_unload()
+    model = PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     model.name_or_path = model.config._name_or_path = str(folder.resolve())  # the base of an adapter trained on this
     return model, processor

@@ -8,15 +8,16 @@ Seams: `GenerationMixin._prefill(input_ids, generation_config, model_kwargs, ...
 `DynamicCache.batch_select_indices`; held by tests/test_sharing.py and tests/test_trl_contract.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from open_r1.policy.prefix_sharing import distinct_prompts
-from open_r1.policy.vision_sharing import shareable_backbone
+from open_r1.policy.vision_sharing import shareable_backbone, without_adapter
 
 PER_ROW = ("attention_mask", "position_ids", "mm_token_type_ids")  # (..., rows, columns)
 
@@ -27,9 +28,11 @@ def share_prefill(model: Any) -> None:
     Args:
         model: a Qwen2-VL or Qwen2.5-VL with its head, not wrapped by PEFT.
     """
-    prefill = model._prefill
+    prefill: Callable[..., Any] = model._prefill
 
-    def shared_prefill(input_ids: torch.Tensor, generation_config: Any, model_kwargs: dict, **kwargs: Any) -> Any:
+    def shared_prefill(
+        input_ids: torch.Tensor, generation_config: GenerationConfig, model_kwargs: dict[str, Any], **kwargs: object
+    ) -> CausalLMOutputWithPast:
         cache = model_kwargs.get("past_key_values")
         plain_cache = type(cache) is DynamicCache and cache.get_seq_length() == 0
         if model_kwargs.get("pixel_values") is None or not plain_cache or generation_config.prefill_chunk_size:
@@ -55,9 +58,9 @@ def share_prefill(model: Any) -> None:
 
 
 @contextmanager
-def prefill_shared(model: Any) -> Iterator[None]:
+def prefill_shared(model: PreTrainedModel) -> Iterator[None]:
     """Inside the block `model.generate` runs each distinct prompt once, where the architecture is one that can."""
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    model = without_adapter(model)
     if "_prefill" in vars(model) or shareable_backbone(model) is None:  # the trainer has patched it already
         yield
         return

@@ -14,7 +14,7 @@ transformers' AttentionInterface; held by tests/test_sharing.py and tests/test_t
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,9 +24,10 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from open_r1.policy import decoding
-from open_r1.policy.vision_sharing import distinct_images, select_images
+from open_r1.policy.vision_sharing import Backbone, distinct_images, select_images
 
 logger = logging.getLogger(__name__)
 ATTENTION = "sdpa_shared_prompts"  # its name in transformers; decoding.py's wherever nothing is packed
@@ -44,7 +45,7 @@ def prompts_of_width(columns: int) -> Iterator[None]:
 
 
 def distinct_prompts(
-    backbone: Any,
+    backbone: Backbone,
     ids_BP: torch.Tensor,
     mask_BP: torch.Tensor,
     pixel_values: torch.Tensor,
@@ -123,7 +124,9 @@ class Packed:
             )
         ]
 
-    def attend(self, module: Any, query: Any, key: Any, value: Any, **kwargs: Any) -> torch.Tensor:
+    def attend(
+        self, module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Any
+    ) -> torch.Tensor:
         """Attention of (1, heads, L, size) queries; returns (1, L, heads, size) as `sdpa_attention_forward` does."""
 
         def rows(states: torch.Tensor, place_RS: torch.Tensor) -> torch.Tensor:
@@ -137,7 +140,14 @@ class Packed:
         return torch.cat(outputs)[None]
 
 
-def _attention(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> tuple:
+def _attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | Packed | None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
     if isinstance(attention_mask, Packed):
         return attention_mask.attend(module, query, key, value, **kwargs), None
     return decoding.attention(module, query, key, value, attention_mask, **kwargs)
@@ -147,27 +157,34 @@ AttentionInterface.register(ATTENTION, _attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
 
 
-def share_prefix(backbone: Any) -> None:
+def share_prefix(backbone: Backbone) -> None:
     """Let the backbone run each distinct prompt once wherever `prompts_of_width` says what the prompts are."""
     text = backbone.language_model
     if text.config._attn_implementation != "sdpa" or text.has_sliding_layers:
         logger.warning("prompts are shared under plain SDPA attention only, not %s", text.config._attn_implementation)
         return
     text.set_attn_implementation(ATTENTION)
-    forward = backbone.forward
+    forward: Callable[..., Any] = backbone.forward
+    rope_index: Callable[..., tuple[torch.Tensor, torch.Tensor]] = backbone.get_rope_index
 
     def packed_forward(
-        input_ids: Any = None, attention_mask: Any = None, pixel_values: Any = None, image_grid_thw: Any = None,
-        mm_token_type_ids: Any = None, **kwargs: Any,
-    ) -> Any:  # fmt: skip
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        image_grid_thw: torch.Tensor | None = None,
+        mm_token_type_ids: torch.Tensor | None = None,
+        **kwargs: object,
+    ) -> BaseModelOutputWithPast:
         width = _prompt_width.get()
         if width is None or pixel_values is None:
             images = {"pixel_values": pixel_values, "image_grid_thw": image_grid_thw}
             return forward(input_ids, attention_mask, **images, mm_token_type_ids=mm_token_type_ids, **kwargs)
+        assert input_ids is not None and attention_mask is not None and image_grid_thw is not None
+        assert mm_token_type_ids is not None  # what Qwen2-VL's processor gives with pictures
         ids_BP, mask_BP, valid_BC = input_ids[:, :width], attention_mask[:, :width], attention_mask[:, width:].bool()
         first_U, prompt_of_B, images = distinct_prompts(backbone, ids_BP, mask_BP, pixel_values, image_grid_thw)
         valid_UP = mask_BP[first_U].bool()
-        position_3UP, delta_U1 = backbone.get_rope_index(
+        position_3UP, delta_U1 = rope_index(
             ids_BP[first_U], mm_token_type_ids[first_U, :width], images["image_grid_thw"], attention_mask=valid_UP
         )
         # Text goes on one by one after the prompt's last position, the same in all three axes of mrope.
@@ -177,7 +194,7 @@ def share_prefix(backbone: Any) -> None:
         output = forward(
             input_ids=torch.cat([ids_BP[first_U][valid_UP], input_ids[:, width:][valid_BC]])[None],
             attention_mask=dict.fromkeys(
-                text.config.layer_types, Packed(valid_UP.sum(1), valid_BC.sum(1), prompt_of_B)
+                text.config.layer_types or (), Packed(valid_UP.sum(1), valid_BC.sum(1), prompt_of_B)
             ),
             position_ids=torch.cat([position_3UP[:, valid_UP], reply_3L], dim=1)[:, None],
             **images,
@@ -192,4 +209,4 @@ def share_prefix(backbone: Any) -> None:
         output.last_hidden_state = hidden.index_select(0, place).view(*place_BS.shape, -1)
         return output
 
-    backbone.forward = packed_forward
+    backbone.forward = packed_forward  # pyright: ignore[reportAttributeAccessIssue]

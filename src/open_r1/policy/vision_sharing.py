@@ -11,26 +11,34 @@ their image processor; held by tests/test_sharing.py and tests/test_trl_contract
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
-from transformers import BatchFeature
+from transformers import BatchFeature, PreTrainedModel
 from transformers.image_utils import make_flat_list_of_images
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLModel
 
+Backbone = Qwen2VLModel | Qwen2_5_VLModel  # vision tower and language model without head
 logger = logging.getLogger(__name__)
 PROBES = 64  # values by which a picture is looked up before all of it is compared
 
 
-def shareable_backbone(model: Any) -> Qwen2VLModel | Qwen2_5_VLModel | None:
+def without_adapter(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the model that PEFT adapts; another one as it is."""
+    adapted = getattr(model, "get_base_model", None)
+    return adapted() if adapted else model
+
+
+def shareable_backbone(model: PreTrainedModel) -> Backbone | None:
     """Return the backbone (vision tower and language model without head), None where it is of another architecture.
 
     A PEFT model's is that of the model it adapts. The fall-back is told in one line of the log.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = without_adapter(model)
     backbone = base.base_model
     if isinstance(backbone, Qwen2VLModel | Qwen2_5_VLModel):
         return backbone
@@ -70,18 +78,20 @@ def select_images(pixel_values: torch.Tensor, grid_I3: torch.Tensor, chosen: lis
     return {"pixel_values": torch.cat([blocks[i] for i in chosen]), "image_grid_thw": grid_I3[chosen]}
 
 
-def share_vision(backbone: Qwen2VLModel | Qwen2_5_VLModel) -> None:
+def share_vision(backbone: Backbone) -> None:
     """Let the backbone encode each distinct picture of a forward pass once, from now on."""
-    patched = cast(Any, backbone)
-    encode = patched.get_image_features
+    encode: Callable[..., Any] = backbone.get_image_features
 
-    def get_image_features(pixel_values: torch.Tensor, image_grid_thw: torch.Tensor, **kwargs: Any) -> Any:
+    def get_image_features(
+        pixel_values: torch.Tensor, image_grid_thw: torch.Tensor, **kwargs: object
+    ) -> BaseModelOutputWithPooling:
         first_D, index_I = distinct_images(pixel_values, image_grid_thw)
         output = encode(**select_images(pixel_values, image_grid_thw, first_D), **kwargs)
         output.pooler_output = tuple(output.pooler_output[d] for d in index_I)  # one tensor of features per picture
         return output
 
-    patched.get_image_features = get_image_features  # as TRL patches `forward`: the module itself stays where it was
+    # As TRL patches `forward`: the module itself stays where it was.
+    backbone.get_image_features = get_image_features  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @contextmanager
@@ -90,11 +100,12 @@ def preprocess_once(image_processor: Any) -> Iterator[None]:
 
     TRL calls the processor twice per batch, before generation and before the log-probs, with all P G pictures.
     """
-    plain, fetch = image_processor.preprocess, image_processor.fetch_images
-    done: dict[int, tuple[Any, torch.Tensor, torch.Tensor]] = {}  # holds the picture, so that its id stays its own
+    plain: Callable[..., BatchFeature] = image_processor.preprocess
+    fetch = image_processor.fetch_images
+    done: dict[int, tuple[object, torch.Tensor, torch.Tensor]] = {}  # holds the picture, so that its id stays its own
 
-    def preprocess(images: Any, **kwargs: Any) -> BatchFeature:
-        flat: list[Any] = cast(Any, make_flat_list_of_images(image_processor.fetch_images(images)))
+    def preprocess(images: object, **kwargs: object) -> BatchFeature:
+        flat: Any = make_flat_list_of_images(image_processor.fetch_images(images))
         new = list({id(image): image for image in flat if id(image) not in done}.values())
         if new:
             output = plain(new, **kwargs)
@@ -123,7 +134,7 @@ def preprocess_once(image_processor: Any) -> Iterator[None]:
 
 def one_object_per_picture(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return TRL's rows with the pictures of a repeated row being the same objects: the data set opens each anew."""
-    pictures: dict[str, Any] = {}
+    pictures: dict[str, object] = {}
     return [
         {**row, "images": pictures.setdefault(row["id"], row["images"])} if "images" in row else row for row in inputs
     ]

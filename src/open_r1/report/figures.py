@@ -1,9 +1,9 @@
 """The pictures of a run and of a study: PNGs that are read in grey and by colour-blind people alike."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,16 +11,27 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from open_r1.evaluation.results import SetResult
-from open_r1.report.run_folder import Metrics, column, read_metrics, sources
+from open_r1.report.run_folder import Metrics, Summary, column, read_metrics, sources
 from open_r1.schema import POLICY, UserError
 from open_r1.tasks import get_task
+
+
+class Style(TypedDict):
+    """How a series is drawn."""
+
+    color: str
+    linestyle: str | tuple[int, tuple[int, ...]]
+
 
 # Okabe and Ito's palette, ordered so that neighbours differ in lightness too; every series also has its own line style
 # and hatch, since a print in grey has no colours at all.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 STYLES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1, 1, 1)))
 HATCHES = ("", "//", "..", "xx", "\\\\", "++")
-KEPT = {"color": "#000000", "linestyle": (0, (1, 1))}  # dots: a plain GRPO run keeps what it samples, line on line
+KEPT: Style = {
+    "color": "#000000",
+    "linestyle": (0, (1, 1)),
+}  # dots: a plain GRPO run keeps what it samples, line on line
 DPI = 130
 
 
@@ -42,14 +53,14 @@ def _window(metrics: Metrics) -> int:
     return len(metrics) // 10 // 2 * 2 + 1
 
 
-def _styles(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _styles(names: Sequence[str]) -> dict[str, Style]:
     """Colour and line style of each name, the same in every picture of a run since the order of names is."""
     return {
         name: {"color": COLOURS[i % len(COLOURS)], "linestyle": STYLES[i % len(STYLES)]} for i, name in enumerate(names)
     }
 
 
-def _line(axes: Axes, metrics: Metrics, key: str, label: str, style: Mapping[str, Any]) -> None:
+def _line(axes: Axes, metrics: Metrics, key: str, label: str, style: Style) -> None:
     """One metric over the prompts seen: the smoothed line over the faint raw one, dots where a run has few steps."""
     prompts_S, raw_S = column(metrics, "prompts"), column(metrics, key)
     window = _window(metrics)
@@ -60,7 +71,7 @@ def _line(axes: Axes, metrics: Metrics, key: str, label: str, style: Mapping[str
     axes.set(xlabel="prompts seen", xlim=(0, None))
 
 
-def _figure(summary: Mapping[str, Any], what: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
+def _figure(summary: Summary, what: str, panels: int = 1) -> tuple[Figure, list[Axes]]:
     """A titled figure with `panels` axes in a row; constrained layout keeps legends outside of the data."""
     figure = Figure(figsize=(7.2 if panels == 1 else 9.6, 4.4), layout="constrained")
     run = f"{get_task(summary['task']).title}, {summary['model']}, {summary['method']}, seed {summary['seed']}"
@@ -94,7 +105,7 @@ def _save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def _reward(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
+def _reward(metrics: Metrics, summary: Summary, path: Path) -> Path:
     """Mean reward per source before selection, and of the kept group."""
     figure, (ax,) = _figure(summary, "Mean reward before selection, and of the group that is kept")
     for source, style in _styles(sources(metrics)).items():
@@ -106,7 +117,7 @@ def _reward(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
     return _save(figure, path)
 
 
-def _external_share(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
+def _external_share(metrics: Metrics, summary: Summary, path: Path) -> Path:
     """Share of the kept candidates per source, stacked to 1; smoothing keeps the sum."""
     figure, (ax,) = _figure(summary, "Where the kept candidates come from")
     names = sources(metrics)
@@ -121,7 +132,7 @@ def _external_share(metrics: Metrics, summary: Mapping[str, Any], path: Path) ->
     return _save(figure, path)
 
 
-def _dead_groups(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
+def _dead_groups(metrics: Metrics, summary: Summary, path: Path) -> Path:
     """Share of prompts that teach nothing: before selection (plain GRPO), after it, and in the whole pool."""
     figure, (ax,) = _figure(summary, "Dead groups: prompts whose rewards are all the same")
     labels = {"before": "before selection (policy only)", "after": "after selection (kept)", "pool": "whole pool"}
@@ -131,7 +142,7 @@ def _dead_groups(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Pa
     return _save(figure, path)
 
 
-def _loss(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
+def _loss(metrics: Metrics, summary: Summary, path: Path) -> Path:
     """The loss of a supervised run."""
     figure, (ax,) = _figure(summary, "Loss on the completions of the training rows")
     _line(ax, metrics, "loss", "loss", _styles(["loss"])["loss"])
@@ -139,7 +150,7 @@ def _loss(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
     return _save(figure, path)
 
 
-def _accuracy(metrics: Metrics, summary: Mapping[str, Any], path: Path) -> Path:
+def _accuracy(metrics: Metrics, summary: Summary, path: Path) -> Path:
     """Test accuracy before and after training with its standard error, beside the policy's accuracy in RL training."""
     in_training = any("policy/accuracy" in row for row in metrics)
     what = "Accuracy on the test sets" + (" and in training" if in_training else "")
@@ -179,7 +190,7 @@ def draw_run(run: Path) -> list[Path]:
         raise UserError(
             f"{run / 'summary.json'} is missing: pictures are drawn of finished runs; let the run end first"
         )
-    summary = json.loads((run / "summary.json").read_text())
+    summary: Summary = json.loads((run / "summary.json").read_text())
     metrics = read_metrics(run) if summary["steps"] else []
     folder = run / "figures"
     folder.mkdir(exist_ok=True)

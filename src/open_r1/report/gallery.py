@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from open_r1.report.gallery_data import choose, embed, read_curves, read_pools
 from open_r1.schema import POLICY, UserError
+from open_r1.utils.files import JsonObject
 
 PAGE = Path(__file__).with_name("page")
 MAX_BYTES = 20_000_000  # of a page: what a browser opens at once and a mail still takes
@@ -21,7 +21,7 @@ PROMPTS = 500
 TEXT_LENGTHS = (100_000, 8000, 4000, 2000, 1000, 500, 250)  # characters per text: the first that fits is taken
 
 
-def gather(run: Path, steps: Sequence[int] = (), prompts: int = PROMPTS) -> dict[str, Any]:
+def gather(run: Path, steps: Sequence[int] = (), prompts: int = PROMPTS) -> JsonObject:
     """Return what the page holds: run, sources, notes, curves, pictures, and a group per prompt of the chosen steps.
 
     Raises UserError for a run without candidates.jsonl and for steps that were not written.
@@ -53,7 +53,7 @@ def gather(run: Path, steps: Sequence[int] = (), prompts: int = PROMPTS) -> dict
     }
 
 
-def render(data: dict[str, Any]) -> bytes:
+def render(data: JsonObject) -> bytes:
     """Put data, style and script into the page. Nothing in the data can end the script element that holds it."""
     style = (PAGE / "gallery.css").read_text(encoding="utf-8")
     script = "".join((PAGE / name).read_text(encoding="utf-8") for name in ("curves.js", "gallery.js"))
@@ -69,7 +69,7 @@ def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
-def shrink_to(data: dict[str, Any], most: int = MAX_BYTES) -> tuple[bytes, int | None]:
+def shrink_to(data: JsonObject, most: int = MAX_BYTES) -> tuple[bytes, int | None]:
     """Return the page in at most `most` bytes, and the length that longer texts were cut to in their middle, if any.
 
     Raises UserError where even the shortest texts do not fit.
@@ -90,7 +90,7 @@ def shrink_to(data: dict[str, Any], most: int = MAX_BYTES) -> tuple[bytes, int |
     )
 
 
-def shorten(value: Any, length: int) -> Any:
+def shorten(value: object, length: int) -> object:
     """Cut the middle out of every text longer than `length` characters, wherever it stands, and say how much."""
     if isinstance(value, dict):
         return {key: shorten(part, length) for key, part in value.items()}

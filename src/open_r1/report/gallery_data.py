@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,7 +14,7 @@ from tqdm import tqdm
 from open_r1.method.advantages import is_dead
 from open_r1.rewards.tags import parse_reply
 from open_r1.schema import POLICY, UserError
-from open_r1.utils.files import read_jsonl
+from open_r1.utils.files import JsonObject, read_jsonl
 from open_r1.utils.images import open_picture
 
 PROMPT = ("step", "id", "kind", "images", "problem", "answer")  # keys of a line that the page shows
@@ -28,16 +27,16 @@ SHOWN = ("PNG", "JPEG", "WEBP", "GIF")  # what every browser shows
 SIDES = (448, 336, 256, 192, 128, 96)  # pixels of the longer side: the first that is small enough is taken
 
 
-def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+def read_lines(path: Path) -> tuple[list[JsonObject], int]:
     """Read a JSON lines file that a run may be writing: its objects, and 1 where the last line is cut short, else 0.
 
     Numbers are rounded to four digits, NaN is None. Raises UserError for any other line that is no object.
     """
     cut = not path.read_bytes().endswith(b"\n") and path.stat().st_size > 0
-    return [_rounded(line) for line in read_jsonl(path, cut="drop")], int(cut)
+    return [{key: _rounded(part) for key, part in line.items()} for line in read_jsonl(path, cut="drop")], int(cut)
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: object) -> object:
     if isinstance(value, dict):
         return {key: _rounded(part) for key, part in value.items()}
     if isinstance(value, list):
@@ -47,7 +46,7 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-def read_pools(run: Path) -> tuple[list[dict[str, Any]], int]:
+def read_pools(run: Path) -> tuple[list[JsonObject], int]:
     """Read what every process of a run wrote of its pools, by step, and count the lines that were cut short.
 
     Raises:
@@ -59,7 +58,7 @@ def read_pools(run: Path) -> tuple[list[dict[str, Any]], int]:
     if not paths:
         rule = "a method with an rl stage writes it unless log_candidates_every is 0"
         raise UserError(f"{run} holds no candidates.jsonl: {rule}; give another run, or train with it set")
-    pools: list[dict[str, Any]] = []
+    pools: list[JsonObject] = []
     cut = 0
     for path in paths:
         lines, unfinished = read_lines(path)
@@ -76,7 +75,7 @@ def read_pools(run: Path) -> tuple[list[dict[str, Any]], int]:
     return sorted(pools, key=lambda pool: pool["step"]), cut
 
 
-def describe_pool(line: dict[str, Any]) -> dict[str, Any]:
+def describe_pool(line: JsonObject) -> JsonObject:
     """Add to a line what the page filters by: `dead`, named as in metrics.jsonl, and each candidate's answer (`said`).
 
     Raises KeyError, TypeError, ValueError or AttributeError for what is no line of candidates.jsonl.
@@ -99,7 +98,7 @@ def describe_pool(line: dict[str, Any]) -> dict[str, Any]:
     return {key: line[key] for key in PROMPT} | {"dead": dead, "candidates": candidates}
 
 
-def choose(pools: Sequence[dict[str, Any]], steps: Sequence[int], most: int) -> list[dict[str, Any]]:
+def choose(pools: Sequence[JsonObject], steps: Sequence[int], most: int) -> list[JsonObject]:
     """Return the pools of `steps`; of all steps where that is empty, or of as many, evenly spread, as hold `most`.
 
     The first and the last step are among them. Never more than `most` pools. Raises UserError for a step without any.
@@ -116,7 +115,7 @@ def choose(pools: Sequence[dict[str, Any]], steps: Sequence[int], most: int) -> 
     return [pool for pool in pools if pool["step"] in chosen][:most]
 
 
-def read_curves(run: Path) -> list[dict[str, Any]]:
+def read_curves(run: Path) -> list[JsonObject]:
     """What is drawn over the steps: the mean rewards, kept shares and dead groups of metrics.jsonl, if it is there."""
     path = run / "metrics.jsonl"
     lines = read_lines(path)[0] if path.is_file() else []

@@ -3,19 +3,40 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from open_r1.evaluation.results import SetResult, with_pooled_ood
+from open_r1.evaluation.results import SetResult, SetScores, with_pooled_ood
 from open_r1.schema import POLICY, UserError
-from open_r1.utils.files import read_jsonl, write_json
+from open_r1.utils.files import JsonObject, read_jsonl, write_json
 from open_r1.utils.provenance import git_commit, install_seconds, peak_rss_mib
 
 STAGES = ("install", "data", "base", "train", "eval")  # the keys of summary.json's `seconds`
-Metrics = list[dict[str, Any]]  # metrics.jsonl, one entry per logged step (docs/METRICS.md)
+Metrics = list[JsonObject]  # metrics.jsonl, one entry per logged step (docs/METRICS.md)
+
+
+class Summary(TypedDict):
+    """What summary.json holds (docs/METRICS.md)."""
+
+    task: str
+    model: str
+    method: str
+    seed: int
+    commit: str
+    argv: list[str]
+    prompts: int
+    steps: int
+    seconds: dict[str, float | None]
+    peak_rss_mib: float
+    base_weights: str | None
+    base: dict[str, SetScores]
+    final: dict[str, SetScores]
+    dead_groups: dict[str, float] | None
+    kept_share: dict[str, dict[str, float]] | None
+    warnings: list[Mapping[str, object]]
 
 
 def read_metrics(run: Path) -> Metrics:
@@ -70,8 +91,8 @@ def write_summary(
     final: Mapping[str, SetResult],
     stages: Sequence[Path] | None = None,
     base_weights: str | None = None,
-    warnings: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
+    warnings: Sequence[Mapping[str, object]] = (),
+) -> Summary:
     """Write `run`/summary.json and return what it holds; steps, dead groups and shares come from metrics.jsonl.
 
     `seconds` has every one of STAGES but `install`, None for a stage that was not needed. `base` and `final` are the
@@ -83,8 +104,12 @@ def write_summary(
     assert set(seconds) == set(STAGES[1:]), f"seconds must have exactly {STAGES[1:]}, not {tuple(seconds)}"
     logs = [read_metrics(folder) for folder in ([run] if stages is None else stages)]
     kept = next((log for log in reversed(logs) if any("dead_groups/after" in row for row in log)), None)
-    dead = kept and {when: float(np.nanmean(column(kept, f"dead_groups/{when}"))) for when in ("before", "after")}
-    summary = {
+    dead = (
+        None
+        if kept is None
+        else {when: float(np.nanmean(column(kept, f"dead_groups/{when}"))) for when in ("before", "after")}
+    )
+    summary: Summary = {
         "task": task,
         "model": model,
         "method": method,
@@ -99,14 +124,14 @@ def write_summary(
         "base": {name: result.as_json() for name, result in with_pooled_ood(base).items()},
         "final": {name: result.as_json() for name, result in with_pooled_ood(final).items()},
         "dead_groups": dead,
-        "kept_share": kept and _kept_share(kept),
+        "kept_share": None if kept is None else _kept_share(kept),
         "warnings": list(warnings),
     }
     write_json(run / "summary.json", summary)
     return summary
 
 
-def print_table(summary: Mapping[str, Any], run: Path) -> None:
+def print_table(summary: Summary, run: Path) -> None:
     """Print accuracy and format before and after on each test set, in percent, and the paths of what `run` holds."""
     what = f"{summary['task']} {summary['model']} {summary['method']} seed {summary['seed']}"
     table = Table(title=f"{what}, {summary['prompts']} prompts; percent", box=None, title_justify="left")

@@ -5,12 +5,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from open_r1.evaluation.results import CurveLine, Scores
 from open_r1.report.published import COLUMNS
-from open_r1.report.run_folder import Metrics, read_metrics
+from open_r1.report.run_folder import Metrics, Summary, read_metrics
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS
 from open_r1.utils.files import read_jsonl
@@ -21,7 +21,7 @@ class Run:
     """A finished run's folder and what stands in its summary.json."""
 
     folder: Path
-    summary: dict[str, Any]
+    summary: Summary
 
     @property
     def key(self) -> tuple[str, str]:
@@ -34,10 +34,10 @@ class Run:
         return read_metrics(self.folder)
 
     @property
-    def curve(self) -> list[dict[str, Any]]:
+    def curve(self) -> list[CurveLine]:
         """Its curve.jsonl: accuracy on the test sets as training went on; empty where `curve_every` was 0."""
         path = self.folder / "curve.jsonl"
-        return read_jsonl(path) if path.is_file() else []
+        return [CurveLine(**line) for line in read_jsonl(path)] if path.is_file() else []
 
     def on_curve_rows(self, when: str, name: str) -> float:
         """Mean accuracy "before" or "after" training on those rows of a test set that the curve has points of.
@@ -56,7 +56,7 @@ class Run:
         return statistics.fmean(scores)
 
     @property
-    def passes(self) -> dict[str, Any] | None:
+    def passes(self) -> Scores | None:
         """The scores.json of an evaluation kept in the run's folder `passk`."""
         path = self.folder / "passk" / "scores.json"
         return json.loads(path.read_text()) if path.is_file() else None

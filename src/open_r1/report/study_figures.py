@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -12,6 +11,7 @@ from matplotlib.ticker import PercentFormatter
 from open_r1.report.figures import COLOURS, DPI, HATCHES, legend_below
 from open_r1.schema import UserError
 from open_r1.tasks import TASKS, get_task
+from open_r1.utils.files import JsonObject
 
 # Method of the table's row, which of its accuracies, label, index of colour and hatch.
 BARS = (
@@ -66,7 +66,7 @@ def draw_study(results: Path, path: Path) -> None:
     figure.savefig(path, dpi=DPI)
 
 
-def draw_cells(runs: Sequence[dict[str, Any]], path: Path) -> None:
+def draw_cells(runs: Sequence[JsonObject], path: Path) -> None:
     """Draw an ablation: final accuracy of every cell (one line each) per task, dots for the mean, lines for the seeds.
 
     Args:

@@ -10,11 +10,21 @@ import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypedDict
 
 from open_r1.schema import UserError
 
-OPTIONS: dict[str, dict[str, Any]] = {
+
+class Option(TypedDict, total=False):
+    """What argparse is given of an option."""
+
+    default: str
+    type: type[Path]
+    action: str
+    help: str
+
+
+OPTIONS: dict[str, Option] = {
     "task": {"default": "clevr_math", "help": "clevr_math, geomath or trance"},
     "model": {"default": "tiny", "help": "whose recipe gives sizes and sampling: tiny, 2b or 7b"},
     "method": {"default": "ekipl", "help": "a file in recipes/methods"},
@@ -38,8 +48,8 @@ def command_parser(description: str | None, **options: str | None) -> argparse.A
     """
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0], allow_abbrev=False)
     for name, help_ in options.items():
-        words: dict[str, Any] = OPTIONS[name] | ({"help": help_} if help_ else {})
-        parser.add_argument(f"--{name}", **words)
+        option = OPTIONS[name]
+        parser.add_argument(f"--{name}", **(option | {"help": help_} if help_ else option))
     return parser
 
 

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from open_r1.schema import UserError
 
+JsonObject = dict[str, Any]  # as it was read: what its keys hold is known to whoever reads that kind of file
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -38,18 +40,18 @@ def replace_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write `value` as indented JSON to `path`, whole or not at all; NaN raises ValueError."""
     replace_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_jsonl(path: Path, items: Iterable[Mapping[str, Any]]) -> None:
+def write_jsonl(path: Path, items: Iterable[Mapping[str, object]]) -> None:
     """Write JSON lines to `path`, whole or not at all."""
     with replacing(path) as temporary:
         append_jsonl(temporary, items)
 
 
-def append_jsonl(path: Path, items: Iterable[Mapping[str, Any]]) -> None:
+def append_jsonl(path: Path, items: Iterable[Mapping[str, object]]) -> None:
     """Append JSON lines at once. Half a surrogate pair, which UTF-8 cannot hold, is written as its JSON escape."""
     text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
     with path.open("ab") as file:
@@ -57,8 +59,8 @@ def append_jsonl(path: Path, items: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_jsonl(
-    path: Path, cut: Literal["drop", "refuse"] = "refuse", loads: Callable[[bytes], Any] = json.loads
-) -> list[dict[str, Any]]:
+    path: Path, cut: Literal["drop", "refuse"] = "refuse", loads: Callable[[bytes], object] = json.loads
+) -> list[JsonObject]:
     """Read JSON lines; blank lines are skipped.
 
     Args:
@@ -75,7 +77,7 @@ def read_jsonl(
     return [parse_line(line, f"{path}:{number}", loads) for number, line in enumerate(lines, start=1) if line.strip()]
 
 
-def parse_line(line: bytes, where: str, loads: Callable[[bytes], Any] = json.loads) -> dict[str, Any]:
+def parse_line(line: bytes, where: str, loads: Callable[[bytes], object] = json.loads) -> JsonObject:
     """Parse one line; raises UserError, which begins with `where`, for what is not a JSON object in UTF-8."""
     rule = "each line must be one; a stopped run may have cut its last line: delete that line"
     try:
@@ -87,7 +89,7 @@ def parse_line(line: bytes, where: str, loads: Callable[[bytes], Any] = json.loa
     return item
 
 
-def cut_after_step(path: Path, step: float = math.inf) -> list[dict[str, Any]]:
+def cut_after_step(path: Path, step: float = math.inf) -> list[JsonObject]:
     """Drop the lines of a JSON lines file that are of a later step than training goes on from; return the others."""
     kept = [line for line in read_jsonl(path, cut="drop") if line["step"] <= step]
     write_jsonl(path, kept)

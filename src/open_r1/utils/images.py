@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
@@ -96,7 +96,7 @@ def view(image: Image.Image) -> Picture:
     return Picture(image, "JPEG" if format_ == "MPO" else format_, tuple(changes))
 
 
-def _orientation(image: Image.Image) -> Any:
+def _orientation(image: Image.Image) -> object:
     """The EXIF orientation; 1, upright, where the file has none or its EXIF data cannot be read."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -104,7 +104,7 @@ def _orientation(image: Image.Image) -> Any:
         return 1
 
 
-def _turned(image: Image.Image, orientation: int) -> Image.Image:
+def _turned(image: Image.Image, orientation: object) -> Image.Image:
     """Turn pixels upright; what else the EXIF data hold, and whether it can be written, does not matter here."""
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation

@@ -4,7 +4,10 @@ import functools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Phases:
@@ -37,14 +40,14 @@ class Phases:
             self.spent[self._stack[-1]] += now - self._since
         self._since = now
 
-    def watch(self, owner: Any, methods: Mapping[str, str]) -> None:
+    def watch(self, owner: object, methods: Mapping[str, str]) -> None:
         """Count calls of `owner`'s methods: method name -> phase."""
         for method, name in methods.items():
             setattr(owner, method, self._counted(getattr(owner, method), name))
 
-    def _counted(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def _counted(self, call: Callable[P, R], name: str) -> Callable[P, R]:
         @functools.wraps(call)
-        def counted(*args: Any, **kwargs: Any) -> Any:
+        def counted(*args: P.args, **kwargs: P.kwargs) -> R:
             with self.phase(name):
                 return call(*args, **kwargs)
 

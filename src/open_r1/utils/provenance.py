@@ -8,11 +8,20 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from open_r1.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[3]
+
+
+class ResultLine(TypedDict):
+    """One line of docs/RESULTS.md, as it stands in results/*.json."""
+
+    label: str
+    value: float | None
+    unit: str
+    target: str | None
 
 
 def git_commit(root: Path = ROOT) -> str:
@@ -30,7 +39,7 @@ def peak_rss_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def hardware() -> dict[str, Any]:
+def hardware() -> dict[str, str | float | None]:
     """What a number was measured on, e.g. {"cpu": "AMD EPYC", "cores": 2, "ram_gib": 23.5}."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
@@ -56,7 +65,7 @@ def install_seconds() -> float | None:
     return float(path.read_text()) if path.is_file() else None
 
 
-def figure(label: str, value: float | None, unit: str, target: str | None = None) -> dict[str, Any]:
+def figure(label: str, value: float | None, unit: str, target: str | None = None) -> ResultLine:
     """One line of docs/RESULTS.md; `target` is a rule such as ">= 20". What is measured gets four digits, an int all.
 
     The value None says that what is counted never came to be.
@@ -70,7 +79,7 @@ def figure(label: str, value: float | None, unit: str, target: str | None = None
     return {"label": label, "value": shown, "unit": unit, "target": target}
 
 
-def write_figures(path: Path, name: str, figures: list[dict[str, Any]], **more: Any) -> None:
+def write_figures(path: Path, name: str, figures: list[ResultLine], **more: object) -> None:
     """Write a benchmark's results file: its figures with the command line, commit and machine that made them."""
     origin = {"command": shlex.join(["python", *sys.argv]), "commit": git_commit(), "hardware": hardware()}
     write_json(path, {"name": name, **origin, "figures": figures, **more})
