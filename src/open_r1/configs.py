@@ -5,7 +5,6 @@ Importing this takes TRL's ten seconds; the recipe and its rules (`recipe/rules.
 
 import os
 from pathlib import Path
-from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
@@ -13,6 +12,7 @@ from open_r1.method.weights import Weighting
 from open_r1.recipe.merge import read_yaml
 from open_r1.recipe.rules import Recipe, check_recipe
 from open_r1.schema import UserError
+from open_r1.utils.files import JsonObject
 
 
 class EKIPLConfig(GRPOConfig):
@@ -27,18 +27,18 @@ class EKIPLConfig(GRPOConfig):
 
     recipe: Recipe
 
-    def __init__(self, **keys: Any) -> None:
+    def __init__(self, **keys: object) -> None:
         """Check the project's rules before TRL's, whose messages name no remedy."""
         processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by accelerate and torchrun
         self.recipe = check_recipe(keys, processes)
         rows, micro_batches = self.recipe.step(processes)
-        step: dict[str, Any] = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": micro_batches}
+        step = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": micro_batches}
         try:
             super().__init__(**(self.recipe.for_trl() | step))
         except ValueError as error:  # how transformers and TRL refuse a value
             raise UserError(" ".join(str(error).split())) from error
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """What trackers are given as the run's settings."""
         own = self.recipe.model_dump(include=set(Recipe.own_keys()))
         return own | super().to_dict()

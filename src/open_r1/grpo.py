@@ -7,13 +7,13 @@ Everything goes into the run's folder, the recipe's `output_dir`; of two stages 
 
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from accelerate import PartialState
 from tqdm import tqdm
+from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from open_r1.configs import EKIPLConfig, load_config, weighting_of
@@ -63,7 +63,13 @@ def base_policy(recipe: Recipe, task: Task) -> str:
     return path
 
 
-def build_trainer(config: EKIPLConfig, task: Task, model: Any, processor: Any, train: list[Row]) -> EKIPLTrainer:
+def build_trainer(
+    config: EKIPLConfig,
+    task: Task,
+    model: Qwen2VLForConditionalGeneration,
+    processor: Qwen2VLProcessor,
+    train: list[Row],
+) -> EKIPLTrainer:
     """Join the parts of the rl stage: dataset, rewards, external models, metrics."""
     folder, recipe = Path(str(config.output_dir)), config.recipe
     grade = functools.lru_cache(maxsize=2**14)(grader(task, recipe.training_grader))
@@ -115,7 +121,7 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
     model, processor = load_policy(path, config.recipe.max_pixels, **config.recipe.policy_options)
     stop = StopCallback(config.recipe.strict)
     if stage.name == "rl":
-        trainer: Any = build_trainer(config, task, model, processor, stage.rows)
+        trainer = build_trainer(config, task, model, processor, stage.rows)
         watch = WatchCallback(stage.folder, limits_of(config.recipe), stop if config.recipe.strict else None)
         trainer.callback_handler.callbacks.insert(0, watch)  # before those that write lines down
     else:
@@ -131,7 +137,7 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
     return str(trained)
 
 
-def run(config: EKIPLConfig) -> dict[str, Any]:
+def run(config: EKIPLConfig) -> Mapping[str, object]:
     """Run every stage that an earlier start of this run has not finished, and return what summary.json holds."""
     recipe, state, folder = config.recipe, PartialState(), Path(str(config.output_dir))
     task = get_task(recipe.task)

@@ -114,7 +114,7 @@ class Candidate:
     # and only their sum is used. None: not known.
     logprobs: tuple[float, ...] | None = None
     # The same under external models that did not write it, by name; those that cannot tell are left out.
-    others: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    others: Mapping[str, tuple[float, ...]] = field(default_factory=dict[str, tuple[float, ...]])
 
     @property
     def external(self) -> bool:

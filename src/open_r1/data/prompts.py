@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from datasets import Dataset, Features, Image, List, Value
-from datasets.features.features import register_feature
+from datasets.features.features import register_feature  # pyright: ignore[reportUnknownVariableType]
 from PIL.Image import Image as Pixels
 
 from open_r1.data.columns import IMAGE
@@ -139,4 +139,4 @@ def to_dataset(rows: list[Row], task: Task, kind: PromptKind = "reasoning", *, t
         ]
         columns["completion"] = [[{"role": "assistant", "content": reply}] for reply in replies]
         features["completion"] = _TURNS
-    return Dataset.from_dict(columns, features=Features(features))
+    return Dataset.from_dict(columns, features=Features(features))  # pyright: ignore[reportUnknownMemberType]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from open_r1.data.choices import add_choices
 from open_r1.data.columns import IMAGE, Columns, find, read_fields
@@ -12,6 +12,7 @@ from open_r1.data.sources import json_type
 from open_r1.rewards.tags import format_reply, parse_reply, reasoning_fault
 from open_r1.schema import Row, UserError
 from open_r1.tasks.task import ANY_OF
+from open_r1.utils.files import JsonObject, is_list, is_object
 
 if TYPE_CHECKING:
     from open_r1.tasks.task import Task
@@ -26,10 +27,10 @@ PICTURE_MARK = re.compile(
 VIDEO_MARK = re.compile(r"<video>|<video_soft_token>|<VIDEO_CONTEXT>", re.IGNORECASE)
 
 
-def row_id(item: Any, file: Path, index: int, columns: Columns = Columns()) -> str:  # noqa: B008  # frozen
+def row_id(item: object, file: Path, index: int, columns: Columns = Columns()) -> str:  # noqa: B008  # frozen
     """The row's id, or one made of file name and place where it has none."""
     made = f"{file.stem}-{index}"
-    if not isinstance(item, dict):
+    if not is_object(item):
         return made
     try:
         _, given = find(item, "id", columns.id)
@@ -39,14 +40,14 @@ def row_id(item: Any, file: Path, index: int, columns: Columns = Columns()) -> s
 
 
 def parse_row(
-    item: Any,
+    item: object,
     name: str,
     task: "Task",
     folder: Path,
     columns: Columns = Columns(),  # noqa: B008  # frozen
 ) -> Row:
     """Make a row, or raise UserError with what is wrong with it. Texts are handed on as they are, never "cleaned"."""
-    if not isinstance(item, dict):
+    if not is_object(item):
         raise UserError(f"is a JSON {json_type(item)}; every row is a mapping {{...}}; fix it")
     if columns.id:
         find(item, "id", columns.id)
@@ -73,7 +74,7 @@ def parse_row(
     )
 
 
-def _reasoning(item: dict[str, Any]) -> str:
+def _reasoning(item: JsonObject) -> str:
     cot = _text("cot", item.get("cot"))
     if not cot.lstrip().startswith("<think>"):
         return cot
@@ -83,9 +84,9 @@ def _reasoning(item: dict[str, Any]) -> str:
     return think
 
 
-def _answers(key: str, value: Any) -> list[str]:
+def _answers(key: str, value: object) -> list[str]:
     """The answers of which any counts; most rows have one."""
-    values = value if isinstance(value, list) else [value]
+    values = value if is_list(value) else [value]
     texts = [_text(key, one) for one in values]
     if ANY_OF in "".join(texts):
         raise UserError(f"'{key}' contains {ANY_OF}, which stands between answers here; remove it")
@@ -93,7 +94,7 @@ def _answers(key: str, value: Any) -> list[str]:
     return list(dict.fromkeys(bare))
 
 
-def _pictures(entries: Sequence[Any], folder: Path, task: "Task") -> tuple[Path, ...]:
+def _pictures(entries: Sequence[object], folder: Path, task: "Task") -> tuple[Path, ...]:
     """The files of a row's pictures; those that stand in the row as bytes are kept in a file."""
     found = [entry for entry in map(_picture_entry, entries) if entry]
     if task.images_per_row is not None and len(found) != task.images_per_row:
@@ -105,14 +106,15 @@ def _pictures(entries: Sequence[Any], folder: Path, task: "Task") -> tuple[Path,
     return tuple(locate(folder, entry) if isinstance(entry, str) else keep_picture(entry) for entry in found)
 
 
-def _picture_entry(entry: Any) -> str | bytes | None:
+def _picture_entry(entry: object) -> str | bytes | None:
     """A picture's name or bytes: a name, bytes, or a mapping {"path": name, "bytes": ...} as `datasets` writes it."""
-    if isinstance(entry, dict):
-        return entry.get("bytes") if isinstance(entry.get("bytes"), bytes) else _picture_entry(entry.get("path"))
+    if is_object(entry):
+        content: object = entry.get("bytes")
+        return content if isinstance(content, bytes) else _picture_entry(entry.get("path"))
     return entry if isinstance(entry, str | bytes) and entry else None
 
 
-def image_names(item: dict[str, Any], columns: Columns = Columns()) -> list[str]:  # noqa: B008  # frozen
+def image_names(item: JsonObject, columns: Columns = Columns()) -> list[str]:  # noqa: B008  # frozen
     """The image names of a row; none where they cannot be found."""
     try:
         entries = read_fields(item, columns).images
@@ -152,7 +154,7 @@ def _grading_fault(answer: str, task: "Task") -> str | None:
     return why and f"'answer' {answer[:80]!r}: {why}"
 
 
-def _text(key: str, value: Any) -> str:
+def _text(key: str, value: object) -> str:
     """A column's text; "" where it has none."""
     value = "" if value is None else value
     if not isinstance(value, str):

@@ -52,7 +52,9 @@ class LoadedRows:
 
     rows: list[Row]
     bad: list[BadRow]
-    pictures: dict[Path, Examined] = field(default_factory=dict)  # what decoding showed; empty where none was decoded
+    pictures: dict[Path, Examined] = field(
+        default_factory=dict[Path, Examined]
+    )  # what decoding showed; empty where none was decoded
 
 
 def load_rows(

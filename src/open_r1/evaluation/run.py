@@ -14,13 +14,12 @@ from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 from open_r1.evaluation import known_replies
 from open_r1.evaluation.policy_replies import evaluate_set, generate_replies, sampling_of
 from open_r1.evaluation.results import SetResult, joined
-from open_r1.policy.loading import load_policy
+from open_r1.policy.loading import Policy, load_policy
 from open_r1.recipe.rules import Recipe
 from open_r1.schema import Row, Score
 from open_r1.tasks import Task
 from open_r1.utils.files import write_json
 
-Policy = tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]
 Seconds = dict[str, float | None]  # by stage; None where the stage was not needed
 
 Evaluate = Callable[..., dict[str, SetResult]]  # (model, label, processor=...): evaluate_policy on the curve's rows

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,12 @@ class Generated(NamedTuple):
 
     prompt_ids: list[list[int]]
     completion_ids: list[list[int]]
-    tool_mask: list[Any] | None
-    completions: list[list[dict[str, Any]]]  # one assistant turn each
+    tool_mask: list[list[int]] | None
+    completions: list[list[dict[str, str]]]  # one assistant turn each
     logprobs: list[list[float | None]] | None  # of the sampling engine; None where it is transformers' generate
-    extra_fields: dict[str, Any]
-    images: list[Any] | None
-    tool_images: list[Any]
+    extra_fields: dict[str, object]
+    images: list[object] | None
+    tool_images: list[object]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Groups:
         """Put the kept candidates where TRL expects its own completions."""
         N = len(generated.completion_ids) // len(self.pools)
         out_ids: list[list[int]] = []
-        out_texts: list[list[dict[str, Any]]] = []
+        out_texts: list[list[dict[str, str]]] = []
         out_logprobs: list[list[float | None]] = []
         for p, k, candidate in self._kept_places():
             own = None if candidate.external else p * N + k

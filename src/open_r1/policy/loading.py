@@ -10,10 +10,10 @@ from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VL
 from open_r1.policy.checkpoint import ADAPTER, checkpoint_faults
 from open_r1.schema import UserError
 
+Policy = tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]
 
-def load_policy(
-    path: str, max_pixels: int | None = None, **options: str
-) -> tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]:
+
+def load_policy(path: str, max_pixels: int | None = None, **options: str) -> Policy:
     """Return (model, processor) of the Qwen2-VL checkpoint at `path`, a folder or a hub id.
 
     The weights are float32, also where the recipe says `bf16: true`: updates of 5e-7 would be rounded away in bfloat16
@@ -45,9 +45,7 @@ def load_policy(
     return model, processor
 
 
-def _load_adapter(
-    folder: Path, max_pixels: int | None, options: dict[str, str]
-) -> tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]:
+def _load_adapter(folder: Path, max_pixels: int | None, options: dict[str, str]) -> Policy:
     """Load the base that the adapter names and merge the adapter into its weights."""
     from peft import PeftModel
 

@@ -22,6 +22,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLModel
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLModel
 
+from open_r1.utils.files import JsonObject
+
 Backbone = Qwen2VLModel | Qwen2_5_VLModel  # vision tower and language model without head
 logger = logging.getLogger(__name__)
 PROBES = 64  # values by which a picture is looked up before all of it is compared
@@ -132,7 +134,7 @@ def preprocess_once(image_processor: Any) -> Iterator[None]:
         del image_processor.preprocess, image_processor.fetch_images
 
 
-def one_object_per_picture(inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def one_object_per_picture(inputs: list[JsonObject]) -> list[JsonObject]:
     """Return TRL's rows with the pictures of a repeated row being the same objects: the data set opens each anew."""
     pictures: dict[str, object] = {}
     return [

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 from open_r1.recipe.merge import read_yaml
 from open_r1.recipe.rules import Recipe
@@ -120,7 +120,7 @@ def check_continues(folder: Path, recipe: Recipe) -> str | None:
     return ", ".join(changed)
 
 
-def differences(one: Any, two: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(one: object, two: object, name: str = "") -> Iterator[tuple[str, object, object]]:
     """Yield (name, value in one, value in two) for each value of two nested recipes that differs; None: not there.
 
     >>> list(differences({"a": [{"b": 1, "c": 2}]}, {"a": [{"b": 1, "c": 3}], "d": 4}))
@@ -136,7 +136,7 @@ def differences(one: Any, two: Any, name: str = "") -> Iterator[tuple[str, Any, 
         yield name, one, two
 
 
-def _is_list(value: Any) -> bool:
+def _is_list(value: object) -> TypeGuard[Sequence[object]]:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 

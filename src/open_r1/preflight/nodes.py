@@ -3,8 +3,8 @@
 import argparse
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from open_r1.recipe.merge import to_yaml
 from open_r1.schema import UserError
@@ -22,12 +22,12 @@ def machine_options(args: argparse.Namespace) -> tuple[int, list[str]]:
     return int(rank), ["--num_machines", str(args.num_machines), "--machine_rank", rank, *where]
 
 
-def write_recipe(recipe: dict[str, Any], config: Path) -> None:
+def write_recipe(recipe: Mapping[str, object], config: Path) -> None:
     """Write the recipe, whole or not at all: other nodes may be waiting for it."""
     replace_text(config, to_yaml(recipe))
 
 
-def wait_for_recipe(recipe: dict[str, Any], config: Path, seconds: float = RECIPE_S) -> None:
+def wait_for_recipe(recipe: Mapping[str, object], config: Path, seconds: float = RECIPE_S) -> None:
     """Wait until node 0 has written this recipe; raises UserError after `seconds`.
 
     A run that goes on has a recipe already, whose settings may have been others: one node must not train by them.

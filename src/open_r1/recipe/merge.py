@@ -9,7 +9,6 @@ first also the rows of a first stage, `cold_start_rows`; a method takes them up 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -18,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from open_r1.recipe.rules import check_keys
 from open_r1.recipe.settings import MODELS, RECIPES, recipe_names
 from open_r1.schema import UserError
+from open_r1.utils.files import JsonObject, is_object
 from open_r1.utils.names import unknown_name
 
 TEACHERS = "teachers"
@@ -25,7 +25,7 @@ FOR_METHODS = (TEACHERS, "cold_start_rows")  # read by recipes/methods/*.yaml; n
 CHOICES = ("task", "model", "method", TEACHERS)  # they name the files to merge: an override would come too late
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> JsonObject:
     """Read one YAML file of settings, values typed as OmegaConf types them (1e-6 is a number).
 
     Raises:
@@ -37,20 +37,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = OmegaConf.load(path)
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path} is not valid YAML: {_one_line(error)}; correct that line") from error
-    plain = OmegaConf.to_container(content)
-    if not isinstance(plain, dict):
+    plain: object = OmegaConf.to_container(content)
+    if not is_object(plain):
         raise UserError(f"{path} holds a list; a recipe is a mapping `key: value`; name the keys")
     return {str(key): value for key, value in plain.items()}
 
 
-def to_yaml(recipe: Mapping[str, Any]) -> str:
+def to_yaml(recipe: Mapping[str, object]) -> str:
     """Write what `read_yaml` reads back as it was: a text that looks like a number ("1e-6") is quoted."""
     return OmegaConf.to_yaml(OmegaConf.create(dict(recipe)))
 
 
-def merge_recipe(
-    task: str, model: str, method: str, overrides: Sequence[str] = (), teachers: str = ""
-) -> dict[str, Any]:
+def merge_recipe(task: str, model: str, method: str, overrides: Sequence[str] = (), teachers: str = "") -> JsonObject:
     """Merge the recipe of (task, model), those of other teachers, the method's, and overrides "key=value"; later wins.
 
     `teachers` names files of recipes/teachers or paths of YAML files like them, separated by commas.
@@ -69,7 +67,8 @@ def merge_recipe(
     ):
         if name not in valid:
             raise unknown_name(what, name, valid)
-    layers, paths = [], [RECIPES / "tasks" / task / f"{model}.yaml"]
+    layers: list[JsonObject] = []
+    paths = [RECIPES / "tasks" / task / f"{model}.yaml"]
     paths += [
         Path(name) if is_path(name) else RECIPES / TEACHERS / f"{name}.yaml" for name in teachers.split(",") if name
     ]
@@ -77,10 +76,10 @@ def merge_recipe(
         layers.append(read_yaml(path))
         check_keys([key for key in layers[-1] if key not in FOR_METHODS], str(path))
     try:
-        merged = OmegaConf.to_container(OmegaConf.merge(*layers), resolve=True)
+        merged: object = OmegaConf.to_container(OmegaConf.merge(*layers), resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"recipes of {task}, {model}, {method} do not merge: {_one_line(error)}") from error
-    assert isinstance(merged, dict)
+    assert is_object(merged)
     for key in FOR_METHODS:
         merged.pop(key, None)
     return {"task": task, "model": model, "method": method, **apply_overrides(merged, overrides)}
@@ -91,7 +90,7 @@ def is_path(name: str) -> bool:
     return name.endswith((".yaml", ".yml")) or "/" in name
 
 
-def apply_overrides(recipe: dict[Any, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def apply_overrides(recipe: JsonObject, overrides: Sequence[str]) -> JsonObject:
     """Set "key=value" overrides, nested keys too ("external_models[0].accuracy=.9"), typed by YAML."""
     config = OmegaConf.create(recipe)
     for override in overrides:
@@ -107,10 +106,10 @@ def apply_overrides(recipe: dict[Any, Any], overrides: Sequence[str]) -> dict[st
                 f"cannot set '{key}' on the command line: {_one_line(error)}; --dry_run shows the recipe"
             ) from error
     try:
-        plain = OmegaConf.to_container(config, resolve=True)
+        plain: object = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise UserError(f"a value on the command line cannot be resolved: {_one_line(error)}") from error
-    assert isinstance(plain, dict)
+    assert is_object(plain)
     return {str(key): value for key, value in plain.items()}
 
 
@@ -120,7 +119,8 @@ def parse_overrides(words: Sequence[str]) -> list[str]:
     >>> parse_overrides(["--learning_rate", "1e-6", "beta=0", "--skip_bad_rows"])
     ['learning_rate=1e-6', 'beta=0', 'skip_bad_rows=true']
     """
-    overrides, rest = [], list(words)
+    overrides: list[str] = []
+    rest = list(words)
     while rest:
         word = rest.pop(0)
         if not word.startswith("--") and "=" not in word:

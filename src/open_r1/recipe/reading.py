@@ -5,13 +5,14 @@ where there is one. A rule between fields is a validator that raises UserError, 
 """
 
 from collections.abc import Mapping
-from typing import Any, Self, get_args
+from typing import Any, Self, TypedDict, TypeVar, Unpack, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from open_r1.recipe.keys import wrong_type
 from open_r1.schema import UserError
+from open_r1.utils.files import JsonObject
 from open_r1.utils.names import unknown_name
 
 TYPES = {
@@ -25,6 +26,8 @@ TYPES = {
 }
 BOUNDS = {"greater_than_equal": "ge", "greater_than": "gt", "less_than_equal": "le", "less_than": "lt"}
 WORDS = {"ge": "at least {}", "gt": "above {}", "le": "at most {}", "lt": "below {}"}
+
+T = TypeVar("T")
 
 
 class Checked(BaseModel):
@@ -52,12 +55,28 @@ class Checked(BaseModel):
         except ValidationError as error:
             raise _first_rule(error, cls, where) from error
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> JsonObject:
         """The values that were given, as plain data: without the defaults."""
         return self.model_dump(exclude_unset=True)
 
 
-def setting(default: Any, help: str, *, rule: str = "", remedy: str = "", only: str = "", **bounds: Any) -> Any:
+class Bounds(TypedDict, total=False):
+    """Of a number, as pydantic names them."""
+
+    ge: float
+    gt: float
+    le: float
+    lt: float
+
+
+class Ruled(Bounds, total=False):
+    """Bounds, and what is said where one is broken."""
+
+    rule: str
+    remedy: str
+
+
+def setting(default: T, help: str, *, rule: str = "", remedy: str = "", only: str = "", **bounds: Unpack[Bounds]) -> T:
     """Declare a field: default and help side by side, then what is said where a bound (ge, gt, le, lt) is broken.
 
     `only` names the provider that an external model's setting is for.
@@ -65,7 +84,7 @@ def setting(default: Any, help: str, *, rule: str = "", remedy: str = "", only: 
     return Field(default, description=help, json_schema_extra={"rule": rule, "remedy": remedy, "only": only}, **bounds)
 
 
-def bounded(*, rule: str = "", remedy: str = "", **bounds: Any) -> Any:
+def bounded(*, rule: str = "", remedy: str = "", **bounds: Unpack[Bounds]) -> Any:
     """Declare the bounds of a field whose default and help are TRL's."""
     return Field(json_schema_extra={"rule": rule, "remedy": remedy}, **bounds)
 
@@ -83,7 +102,8 @@ def refused(where: str, value: object, rule: str, remedy: str) -> UserError:
 
 def _first_rule(error: ValidationError, model: type[Checked], where: str) -> UserError:
     first = error.errors(include_url=False)[0]
-    kind, value, inside = first["type"], first["input"], first.get("ctx", {})
+    kind, value = first["type"], first["input"]
+    inside: JsonObject = first.get("ctx", {})
     if isinstance(told := inside.get("error"), UserError):
         return UserError(f"{where}.{told}" if where else str(told))
     name, *items = first["loc"]

@@ -6,7 +6,7 @@ back, so that a recipe that was edited by hand meets the same rules.
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Self
+from typing import Self
 
 from pydantic import PrivateAttr, model_validator
 
@@ -15,6 +15,7 @@ from open_r1.recipe.settings import GRACE_S, ExternalModelConfig, Settings
 from open_r1.recipe.step import Step, check_batch, cut_step
 from open_r1.recipe.trl import REFUSED_IN_RL, TRLSettings, check_refused, plain_no
 from open_r1.schema import UserError
+from open_r1.utils.files import JsonObject
 from open_r1.utils.names import unknown_name
 from open_r1.utils.secrets import check_secrets
 
@@ -28,7 +29,7 @@ class Recipe(Settings, TRLSettings):
     `Recipe.read(mapping)` makes one; TRL's keys that have no attribute here are in `given()`.
     """
 
-    _given: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _given: JsonObject = PrivateAttr(default_factory=JsonObject)
 
     @classmethod
     def read(cls, values: Mapping[str, object], where: str = "") -> Self:
@@ -47,11 +48,11 @@ class Recipe(Settings, TRLSettings):
         recipe._given = dict(values)
         return recipe
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> JsonObject:
         """What was given, as it was given: this is what a run's recipe.yaml holds."""
         return dict(self._given)
 
-    def with_defaults(self) -> dict[str, Any]:
+    def with_defaults(self) -> JsonObject:
         """Plain values of every key that was given or has an attribute here; of the setting `sft` the given ones."""
         handed_on = {"sft": self.sft.given(), "lora": self.lora.given() if self.lora else {}}
         models = {"external_models": [model.model_dump() for model in self.external_models]}
@@ -66,7 +67,7 @@ class Recipe(Settings, TRLSettings):
         """The keys that are not TRL's."""
         return frozenset(Settings.model_fields) - grpo_keys().keys()
 
-    def for_trl(self) -> dict[str, Any]:
+    def for_trl(self) -> JsonObject:
         """What was given of TRL's keys, and what `loss_level` makes of them (docs/METHOD.md)."""
         of_reply = {"importance_sampling_level": "sequence", "loss_type": "luspo"} if self.loss_level == "reply" else {}
         return {key: value for key, value in self._given.items() if key not in self.own_keys()} | of_reply

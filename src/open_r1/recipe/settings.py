@@ -5,20 +5,21 @@ Importing TRL takes ten seconds: `launch.py` and its dry run need names, types a
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 from pydantic import ConfigDict, ValidationInfo, field_validator, model_validator
 
 from open_r1.method.advantages import BASELINES
 from open_r1.method.selection import SELECTIONS
 from open_r1.recipe.keys import check_type, lora_keys, sft_keys
-from open_r1.recipe.reading import Checked, refused, said, setting
+from open_r1.recipe.reading import Checked, Ruled, refused, said, setting
 from open_r1.recipe.trl import NUCLEUS, check_refused, plain_no
 from open_r1.schema import POLICY, UserError
 from open_r1.tasks import TASKS, get_task
 from open_r1.tasks.trance import TRANCE
+from open_r1.utils.files import JsonObject, is_list, is_object
 from open_r1.utils.names import unknown_name
 from open_r1.utils.provenance import ROOT
 
@@ -36,8 +37,8 @@ WeightProposal = Literal["own", "mixture"]
 LossLevel = Literal["token", "reply"]
 MODELS: tuple[Model, ...] = get_args(Model)
 PASS_RATE = "policy_pass_rate_below"  # the one key of external_when
-NEVER = {"rule": "it must be at least 0", "remedy": "0 warns never", "ge": 0}
-SHARE = {"rule": "it is a share in [0, 1]", "remedy": "write 68 % as 0.68", "ge": 0, "le": 1}
+NEVER: Ruled = {"rule": "it must be at least 0", "remedy": "0 warns never", "ge": 0}
+SHARE: Ruled = {"rule": "it is a share in [0, 1]", "remedy": "write 68 % as 0.68", "ge": 0, "le": 1}
 # What an external model's request is made of; extra_body may not set it again.
 REQUEST_KEYS = {
     *("messages", "model", "n", "max_tokens", "max_completion_tokens", "temperature", "top_p", "logprobs", "stream"),
@@ -116,7 +117,7 @@ class ExternalModelConfig(Checked):
     n_per_request: int | None = setting(
         None, "Replies asked for in one request; empty: n where the API takes n, else 1.", only="litellm", ge=1
     )
-    extra_body: dict[str, Any] = setting({}, "Further keys of the request's body, as they are.", only="litellm")
+    extra_body: JsonObject = setting({}, "Further keys of the request's body, as they are.", only="litellm")
     requests_per_minute: float | None = setting(
         None, "Rate limit kept on this side; empty: none.", only="litellm", ge=1
     )
@@ -399,12 +400,12 @@ class Settings(Checked):
     @field_validator("external_models", mode="before")
     @classmethod
     def _read_external_models(cls, entries: object) -> object:
-        if not isinstance(entries, list):
+        if not is_list(entries):
             return entries  # pydantic says that it must be a list
         models: list[ExternalModelConfig] = []
         for index, entry in enumerate(entries):
             where = f"external_models[{index}]"
-            if not isinstance(entry, Mapping):
+            if not is_object(entry):
                 raise refused(where, entry, "it must be a mapping with at least `name`", "write `- name: ...`")
             model = ExternalModelConfig.read(entry, where)
             if model.name in (other.name for other in models):
@@ -416,15 +417,15 @@ class Settings(Checked):
     @classmethod
     def _read_handed_on(cls, values: object, info: ValidationInfo) -> object:
         model = SFTSettings if info.field_name == "sft" else LoraSettings
-        values = plain_no(values) if isinstance(values, Mapping) else values
+        values = plain_no(values) if is_object(values) else values
         if values == {} and model is LoraSettings:
             return None
-        return model.read(values, str(info.field_name)) if isinstance(values, Mapping) else values
+        return model.read(values, str(info.field_name)) if is_object(values) else values
 
     @field_validator("external_when", mode="before")
     @classmethod
     def _check_when(cls, when: object) -> object:
-        share = when.get(PASS_RATE) if isinstance(when, Mapping) and list(when) == [PASS_RATE] else None
+        share = when.get(PASS_RATE) if is_object(when) and list(when) == [PASS_RATE] else None
         if when != "always" and (not isinstance(share, int | float) or not 0 < share <= 1):
             rule = f"it is `always` or {{{PASS_RATE}: x}} with 0 < x <= 1"
             raise refused("external_when", when, rule, f"write e.g. {{{PASS_RATE}: 0.5}}")

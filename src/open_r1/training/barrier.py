@@ -7,7 +7,7 @@ time-out says only that something did not arrive.
 import re
 import socket
 from datetime import timedelta
-from typing import Any, cast
+from typing import cast
 
 import torch.distributed as dist
 from accelerate import PartialState
@@ -33,7 +33,7 @@ class Barrier:
         if self.group is None:
             return
         try:
-            dist.monitored_barrier(cast(Any, self.group), self.deadline, wait_all_ranks=True)
+            dist.monitored_barrier(cast(dist.ProcessGroup, self.group), self.deadline, wait_all_ranks=True)
         except RuntimeError as error:
             # Process 0 knows who is missing; the others learn that process 0 has given up.
             found = re.search(r"Ranks? ([\d, ]+) failed to pass", str(error))

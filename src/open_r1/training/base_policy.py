@@ -6,15 +6,16 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from datasets import Dataset
 from omegaconf import OmegaConf
-from transformers import set_seed
+from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor, set_seed
 from trl.trainer.sft_config import SFTConfig
 
 from open_r1.data.prompts import to_dataset
 from open_r1.data.rows import load_rows
-from open_r1.policy.loading import load_policy
+from open_r1.policy.loading import Policy, load_policy
 from open_r1.policy.tiny import build_model, build_processor
 from open_r1.recipe.settings import RECIPES
 from open_r1.schema import Row, UserError
@@ -22,6 +23,7 @@ from open_r1.synthetic.write import generator_version, own_folder, write_dataset
 from open_r1.tasks import Task
 from open_r1.training.checkpoints import newest_whole
 from open_r1.training.supervised import WholeSFTTrainer
+from open_r1.utils.files import JsonObject, is_object
 from open_r1.utils.provenance import weights_digest
 
 
@@ -88,7 +90,7 @@ def spread_evenly(share: float, count: int) -> list[bool]:
     return [int((i + 1) * share) > int(i * share) for i in range(count)]
 
 
-def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Path:
+def make_base(task: Task, recipe: JsonObject, seed: int, output: Path) -> Path:
     """Pre-train the tiny base policy of `task` and save it in half precision to `output`; same seed, same weights.
 
     The recipe's `phases` follow one another, each with keys of its own. Until the last has ended they leave checkpoints
@@ -116,14 +118,20 @@ def make_base(task: Task, recipe: dict[str, Any], seed: int, output: Path) -> Pa
     return output
 
 
-def fresh_policy(task: Task, rows: Sequence[Row], seed: int) -> tuple[Any, Any]:
+def fresh_policy(task: Task, rows: Sequence[Row], seed: int) -> Policy:
     """Return a tiny model with random weights, and a processor whose tokenizer knows the words of these rows."""
     corpus = (text for row in rows for text in (row.problem, row.cot or "", row.answer))
     processor = build_processor(corpus, task)
     return build_model(processor, seed), processor
 
 
-def teach(model: Any, processor: Any, dataset: Any, settings: dict[str, Any], folder: Path) -> Any:
+def teach(
+    model: Qwen2VLForConditionalGeneration,
+    processor: Qwen2VLProcessor,
+    dataset: Dataset,
+    settings: JsonObject,
+    folder: Path,
+) -> Qwen2VLForConditionalGeneration:
     """Return the policy after one phase, whose checkpoints lie in `folder`; a phase that has ended is not run again."""
     ended = folder / "model"
     if ended.is_dir():
@@ -133,13 +141,14 @@ def teach(model: Any, processor: Any, dataset: Any, settings: dict[str, Any], fo
     last = newest_whole(folder)
     trainer.train(resume_from_checkpoint=str(last) if last else None)
     trainer.save_whole_model(ended)
+    assert isinstance(trainer.model, Qwen2VLForConditionalGeneration)
     return trainer.model
 
 
-def read_recipe(task: Task, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def read_recipe(task: Task, overrides: Sequence[str] = ()) -> JsonObject:
     """Return recipes/base/tiny.yaml, the task's own file over it where there is one, and overrides "key=value"."""
     files = (RECIPES / "base" / f"{name}.yaml" for name in ("tiny", task.name))
     layers = [OmegaConf.load(file) for file in files if file.is_file()]
-    plain = OmegaConf.to_container(OmegaConf.merge(*layers, OmegaConf.from_dotlist(list(overrides))))
-    assert isinstance(plain, dict)
+    plain: object = OmegaConf.to_container(OmegaConf.merge(*layers, OmegaConf.from_dotlist(list(overrides))))
+    assert is_object(plain)
     return {str(key): value for key, value in plain.items()}

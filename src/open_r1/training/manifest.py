@@ -11,11 +11,10 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from open_r1.utils.files import write_json
+from open_r1.utils.files import JsonObject, write_json
 
 MANIFEST = "manifest.json"
 THREADS = 8  # hashing releases Python's lock: a disk is the limit, not a core
@@ -38,7 +37,7 @@ def write_manifest(folder: Path, processes: int) -> None:
     write_json(folder / MANIFEST, {"processes": processes, "files": _digests(folder, list(_files(folder)))})
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> JsonObject:
     """Return the manifest; raises ValueError with the reason where there is none that can be read."""
     path = folder / MANIFEST
     if not path.is_file():
@@ -85,10 +84,10 @@ def _files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / MANIFEST)
 
 
-def _digests(folder: Path, paths: list[Path]) -> dict[str, dict[str, Any]]:
+def _digests(folder: Path, paths: list[Path]) -> dict[str, JsonObject]:
     """Size and digest by path relative to the folder."""
 
-    def digest(path: Path) -> dict[str, Any]:
+    def digest(path: Path) -> JsonObject:
         with path.open("rb") as file:
             return {"bytes": os.fstat(file.fileno()).st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 

@@ -7,14 +7,22 @@
 Losses and gradients are the same up to rounding (tests/test_sharing.py); `make bench` says what it saves.
 """
 
-from typing import Any, cast
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from open_r1.policy.prefill_sharing import share_prefill
 from open_r1.policy.prefix_sharing import prompts_of_width, share_prefix
-from open_r1.policy.vision_sharing import one_object_per_picture, preprocess_once, share_vision, shareable_backbone
+from open_r1.policy.vision_sharing import (
+    one_object_per_picture,
+    preprocess_once,
+    share_vision,
+    shareable_backbone,
+    without_adapter,
+)
+from open_r1.utils.files import JsonObject
 
 
 class SharingTrainer(GRPOTrainer):
@@ -32,7 +40,7 @@ class SharingTrainer(GRPOTrainer):
             if model is not None and (share_vision or share_prefix):
                 self._share(self.accelerator.unwrap_model(model), share_vision, share_prefix)
 
-    def _share(self, model: Any, vision: bool, prefix: bool) -> None:
+    def _share(self, model: PreTrainedModel, vision: bool, prefix: bool) -> None:
         backbone = shareable_backbone(model)
         if backbone is None:
             return
@@ -41,23 +49,24 @@ class SharingTrainer(GRPOTrainer):
             self.preprocess_once = True
         if prefix:
             share_prefix(backbone)
-            share_prefill(model.get_base_model() if hasattr(model, "get_base_model") else model)
+            share_prefill(without_adapter(model))
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    def _generate_and_score_completions(self, inputs: list[JsonObject]) -> JsonObject:
         if not self.preprocess_once:
             return super()._generate_and_score_completions(inputs)
-        with preprocess_once(cast(Any, self.processing_class).image_processor):
+        processor: Any = self.processing_class
+        with preprocess_once(processor.image_processor):
             return super()._generate_and_score_completions(one_object_per_picture(inputs))
 
     def _get_per_token_logps_and_entropies(
         self,
-        model: Any,
+        model: torch.nn.Module,
         input_ids: torch.Tensor,
         attention_mask: torch.Tensor,
         logits_to_keep: int,
-        *args: Any,
-        **kwargs: Any,
-    ) -> tuple:
+        *args: object,
+        **kwargs: object,
+    ) -> tuple[torch.Tensor, ...]:
         with prompts_of_width(input_ids.size(1) - logits_to_keep):  # no effect on a model that does not share
             return super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *args, **kwargs

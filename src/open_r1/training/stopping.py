@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
 
 from accelerate.utils import gather_object
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # a terminal's, a scheduler's
@@ -60,11 +59,15 @@ class StopCallback(TrainerCallback):
         elif number == signal.SIGINT and time.monotonic() - self._received_at > COPY_S:
             raise KeyboardInterrupt
 
-    def on_substep_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Count a micro-batch that ends no step; an epoch's last step may have fewer of them."""
         self._micro_batches += 1
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> TrainerControl:
         """Stop where a process received a signal; save between generations, and not what the model is saved as."""
         self._micro_batches += 1
         signals, reasons = zip(*gather_object([(self.signal or 0, self.reason)]), strict=True)
@@ -74,7 +77,9 @@ class StopCallback(TrainerCallback):
         self._due |= control.should_save or bool(self.signal or self.reason)
         return self._save_and_stop(args, state, control)
 
-    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+    def on_log(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: TrainingArguments
+    ) -> TrainerControl:
         """End the run at the step that gave the reason, where it lies between two generations."""
         if self.strict and not control.should_training_stop:
             self.reason = max(gather_object([self.reason]))
@@ -83,7 +88,7 @@ class StopCallback(TrainerCallback):
                 return self._save_and_stop(args, state, control)
         return control
 
-    def _save_and_stop(self, args: Any, state: TrainerState, control: TrainerControl) -> TrainerControl:
+    def _save_and_stop(self, args: TrainingArguments, state: TrainerState, control: TrainerControl) -> TrainerControl:
         reuse = getattr(args, "steps_per_generation", 1) * getattr(args, "num_iterations", 1)  # SFT generates nothing
         between, last = self._micro_batches % reuse == 0, state.global_step >= state.max_steps
         control.should_save = self._due and between and not last
@@ -94,7 +99,9 @@ class StopCallback(TrainerCallback):
             control.should_training_stop = True
         return control
 
-    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> TrainerControl:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> TrainerControl:
         """Save no second time after the last step."""
         control.should_save = control.should_save and not control.should_training_stop
         return control

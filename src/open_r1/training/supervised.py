@@ -1,9 +1,10 @@
 """The sft stage of a method: its trainer, what it takes over from the run, and the adapter that a recipe asks for."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from peft import LoraConfig
+from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
@@ -15,6 +16,7 @@ from open_r1.schema import Row
 from open_r1.tasks import Task
 from open_r1.training.checkpoints import WholeCheckpoints
 from open_r1.training.metrics import JsonLinesCallback
+from open_r1.utils.files import JsonObject
 
 # What the sft stage takes over from the run; everything else is TRL's default or the recipe's `sft`.
 SHARED = (
@@ -46,19 +48,24 @@ class WholeSFTTrainer(WholeCheckpoints, SFTTrainer):
 
 
 def build_sft(
-    config: EKIPLConfig, task: Task, model: Any, processor: Any, rows: list[Row], folder: Path
+    config: EKIPLConfig,
+    task: Task,
+    model: Qwen2VLForConditionalGeneration,
+    processor: Qwen2VLProcessor,
+    rows: list[Row],
+    folder: Path,
 ) -> WholeSFTTrainer:
     """Return the trainer of the sft stage; it logs to `folder`/metrics.jsonl.
 
     Raises UserError where reasoning is to be taught and a row has none.
     """
-    settings: dict[str, Any] = {name: getattr(config, name) for name in SHARED}
+    settings: JsonObject = {name: getattr(config, name) for name in SHARED}
     # max_length None: cutting a sequence could cut a picture's tokens from their features
-    ours: dict[str, Any] = {"num_train_epochs": 1, "max_length": None, "completion_only_loss": True}
+    ours: JsonObject = {"num_train_epochs": 1, "max_length": None, "completion_only_loss": True}
     recipe, sft = config.recipe, config.recipe.sft
     step = StepOfRows(recipe.prompts_per_step, sft.per_device_train_batch_size, sft.gradient_accumulation_steps)
     at_once, micro_batches = cut_step(step, config.world_size)
-    batch: dict[str, Any] = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": micro_batches}
+    batch: JsonObject = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": micro_batches}
     args = SFTConfig(str(folder), **(settings | ours | sft.given() | batch))
     return WholeSFTTrainer(
         model=model,

@@ -9,11 +9,21 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 from open_r1.schema import UserError
 
 JsonObject = dict[str, Any]  # as it was read: what its keys hold is known to whoever reads that kind of file
+
+
+def is_object(value: object) -> TypeGuard[JsonObject]:
+    """Whether what was parsed is an object, whose keys are texts in JSON and in our YAML."""
+    return isinstance(value, dict)
+
+
+def is_list(value: object) -> TypeGuard[list[object]]:
+    """Whether what was parsed is a list."""
+    return isinstance(value, list)
 
 
 @contextmanager
