@@ -32,7 +32,7 @@ class EKIPLConfig(GRPOConfig):
         processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by accelerate and torchrun
         self.recipe = check_recipe(keys, processes)
         rows, micro_batches = self.recipe.step(processes)
-        step = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": micro_batches}
+        step: JsonObject = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": micro_batches}
         try:
             super().__init__(**(self.recipe.for_trl() | step))
         except ValueError as error:  # how transformers and TRL refuse a value

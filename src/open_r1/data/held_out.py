@@ -4,11 +4,10 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from open_r1.schema import Row
 
-Key = tuple[Any, ...]
+Key = tuple[object, ...]
 
 
 def question_keys(rows: Sequence[Row]) -> list[Key]:
@@ -40,7 +39,8 @@ def hold_out(rows: Sequence[Row], share: float, seed: int) -> tuple[list[Row], l
     def place(key: Key) -> bytes:
         return hashlib.sha256(f"{seed} {key!r}".encode(errors="replace")).digest()
 
-    wanted, held, count = max(1, round(share * len(rows))), set(), 0
+    wanted, count = max(1, round(share * len(rows))), 0
+    held: set[Key] = set()
     for key in sorted(groups, key=place):
         if count >= wanted:
             break

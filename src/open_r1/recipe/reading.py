@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from open_r1.recipe.keys import wrong_type
 from open_r1.schema import UserError
-from open_r1.utils.files import JsonObject
+from open_r1.utils.files import JsonObject, is_object
 from open_r1.utils.names import unknown_name
 
 TYPES = {
@@ -92,7 +92,7 @@ def bounded(*, rule: str = "", remedy: str = "", **bounds: Unpack[Bounds]) -> An
 def said(field: FieldInfo, word: str) -> str:
     """What a field adds under `rule`, `remedy` or `only`; "" where it adds nothing."""
     extra = field.json_schema_extra
-    return str(extra.get(word, "")) if isinstance(extra, dict) else ""
+    return str(extra.get(word, "")) if is_object(extra) else ""
 
 
 def refused(where: str, value: object, rule: str, remedy: str) -> UserError:

@@ -194,12 +194,16 @@ class ExternalModelConfig(Checked):
         return self
 
 
+SFT_ROWS = sft_keys()["per_device_train_batch_size"].default
+assert isinstance(SFT_ROWS, int), "TRL's default is written as a number"
+
+
 class SFTSettings(Checked):
     """The setting `sft`: keys of TRL's SFTConfig, over what the sft stage shares with the run."""
 
     model_config = ConfigDict(extra="allow")
 
-    per_device_train_batch_size: int = setting(sft_keys()["per_device_train_batch_size"].default, "TRL's.", ge=1)
+    per_device_train_batch_size: int = setting(SFT_ROWS, "TRL's.", ge=1)
     gradient_accumulation_steps: int | None = setting(None, "Micro-batches of a step; empty: what it takes.", ge=1)
 
     @classmethod
