@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from open_r1.data.columns import Columns
@@ -120,8 +121,8 @@ def check(
         raise UserError(
             f"{path} holds no set in the Reason-RFT-CoT layout{hint}; it has files like {names}; name them so"
         )
-    how = {"image_folder": image_folder, "verify_images": verify_images, "columns": columns}
-    return [report_set(each, split, read_rows(each, path, split, **how)) for each, split in sets]
+    read = partial(read_rows, path=path, image_folder=image_folder, verify_images=verify_images, columns=columns)
+    return [report_set(each, split, read(each, split=split)) for each, split in sets]
 
 
 def unread_files(data_path: str) -> list[Path]:

@@ -2,15 +2,15 @@
 
 import re
 from string import ascii_uppercase
-from typing import Any
 
 from open_r1.data.sources import json_type
 from open_r1.schema import UserError
+from open_r1.utils.files import is_list, is_object
 
 _LABELLED = re.compile(r"\s*\(?([A-Za-z])[).:]\s*(.*)", re.DOTALL)
 
 
-def add_choices(problem: str, answers: list[str], key: str, choices: Any) -> tuple[str, list[str]]:
+def add_choices(problem: str, answers: list[str], key: str, choices: object) -> tuple[str, list[str]]:
     r"""Return the problem with the choices under it, and the right choice's letter for every answer.
 
     An answer is a choice's letter or its text. Choices that the problem lists already are not repeated.
@@ -29,19 +29,19 @@ def add_choices(problem: str, answers: list[str], key: str, choices: Any) -> tup
     return problem, [_letter(answer, texts) for answer in answers]
 
 
-def _texts(key: str, choices: Any) -> list[str]:
-    if isinstance(choices, dict):  # {"A": "swing", "B": "slide"}
+def _texts(key: str, choices: object) -> list[str]:
+    if is_object(choices):  # {"A": "swing", "B": "slide"}
         if list(choices) != list(ascii_uppercase[: len(choices)]):
             raise UserError(
                 f"'{key}' is a mapping of {', '.join(map(str, choices))}; its keys are A, B, ...; make a list"
             )
         choices = list(choices.values())
-    if not isinstance(choices, list) or not all(isinstance(text, str) and text.strip() for text in choices):
+    texts = [text.strip() for text in choices if isinstance(text, str)] if is_list(choices) else []
+    if not is_list(choices) or not all(texts) or len(texts) < len(choices):
         raise UserError(f"'{key}' is a JSON {json_type(choices)}; choices are a list of texts; fix it")
-    found = [_LABELLED.fullmatch(text) for text in choices]
+    found = [_LABELLED.fullmatch(text) for text in texts]
     if all(match and match[1].upper() == letter for match, letter in zip(found, ascii_uppercase, strict=False)):
-        choices = [match[2] for match in found if match]
-    texts = [text.strip() for text in choices]
+        texts = [match[2].strip() for match in found if match]
     if not 2 <= len(texts) <= len(ascii_uppercase) or len(set(texts)) < len(texts):
         raise UserError(
             f"'{key}' holds {len(texts)} choices of which {len(set(texts))} differ; there are 2 to 26; fix it"

@@ -15,6 +15,7 @@ from open_r1.data.row_format import image_names, parse_row, row_id
 from open_r1.data.sets import in_layout, set_files
 from open_r1.data.sources import read_items
 from open_r1.schema import Row, UserError
+from open_r1.utils.files import is_object
 from open_r1.utils.hub import fetch, is_hub_id
 from open_r1.utils.terminal import printable
 
@@ -117,7 +118,7 @@ def read_rows(
     for file in set_files(task, path, split):
         items = read_items(file)
         first = list(islice(items, FIRST))
-        names = [name for item in first if isinstance(item, dict) for name in image_names(item, columns)]
+        names = [name for item in first if is_object(item) for name in image_names(item, columns)]
         folder = _image_folder(path if in_layout(task, path) else file, file, split, names, image_folder)
         for index, item in enumerate(chain(first, items)):
             name = row_id(item, file, index, columns)

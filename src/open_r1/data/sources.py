@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from open_r1.schema import UserError
-from open_r1.utils.files import read_jsonl
+from open_r1.utils.files import is_list, is_object, read_jsonl
 
 ROWS_AT_ONCE = 256  # of a Parquet file; pictures may stand in its columns
 
 
-def read_items(file: Path) -> Iterator[Any]:
+def read_items(file: Path) -> Iterator[object]:
     """Yield a file's rows in order, each most likely a mapping; raises UserError where the file cannot be read."""
     kind = file.suffix.lower()
     if kind == ".parquet":
@@ -26,40 +26,44 @@ def read_items(file: Path) -> Iterator[Any]:
     return iter(read_list(file))
 
 
-def read_list(file: Path) -> list[Any]:
+def read_list(file: Path) -> list[object]:
     """Read the file's list of rows. Numbers are kept as their text: answer 4.50 stays "4.50"."""
     rule = "a data file is one JSON list of rows, [{...}, {...}], JSON lines in a .jsonl, or a .parquet; convert it"
     try:
         items = _loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{file} cannot be read as JSON ({error}); {rule}") from error
-    if not isinstance(items, list):
+    if not is_list(items):
         raise UserError(f"{file} holds a JSON {json_type(items)}, not a list; {rule}")
     return items
 
 
-def _loads(text: bytes) -> Any:
+def _loads(text: bytes) -> object:
     # NaN is what pandas writes for a missing value
     return json.loads(text, parse_int=str, parse_float=str, parse_constant=lambda _: None)
 
 
-def _read_parquet(file: Path) -> Iterator[Any]:
-    import pyarrow.parquet  # only here: most data are JSON
+def _read_parquet(file: Path) -> Iterator[object]:
+    import pyarrow as untyped_arrow  # only here: most data are JSON
+    import pyarrow.parquet as untyped_parquet
+
+    arrow: Any = untyped_arrow
+    parquet: Any = untyped_parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(file) as opened:
+        with parquet.ParquetFile(file) as opened:
             for batch in opened.iter_batches(ROWS_AT_ONCE):
                 yield from (_as_texts(row) for row in batch.to_pylist())
-    except (pyarrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{file} cannot be read as Parquet ({first}); give a whole file, or JSON lines") from error
 
 
-def _as_texts(value: Any) -> Any:
+def _as_texts(value: object) -> object:
     """A value as JSON would have brought it: numbers as text, NaN as None."""
-    if isinstance(value, dict):
+    if is_object(value):
         return {key: _as_texts(part) for key, part in value.items()}
-    if isinstance(value, list):
+    if is_list(value):
         return [_as_texts(part) for part in value]
     if isinstance(value, float) and math.isnan(value):
         return None
@@ -68,5 +72,5 @@ def _as_texts(value: Any) -> Any:
 
 def json_type(value: object) -> str:
     """What JSON calls the type of a value."""
-    known = {dict: "mapping", list: "list", str: "text", bool: "boolean", type(None): "null"}
+    known: dict[type, str] = {dict: "mapping", list: "list", str: "text", bool: "boolean", type(None): "null"}
     return known.get(type(value), type(value).__name__)

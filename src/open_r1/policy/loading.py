@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -9,11 +10,12 @@ from transformers import AutoProcessor, Qwen2VLForConditionalGeneration, Qwen2VL
 
 from open_r1.policy.checkpoint import ADAPTER, checkpoint_faults
 from open_r1.schema import UserError
+from open_r1.utils.files import JsonObject
 
 Policy = tuple[Qwen2VLForConditionalGeneration, Qwen2VLProcessor]
 
 
-def load_policy(path: str, max_pixels: int | None = None, **options: str) -> Policy:
+def load_policy(path: str, max_pixels: int | None = None, **options: Any) -> Policy:
     """Return (model, processor) of the Qwen2-VL checkpoint at `path`, a folder or a hub id.
 
     The weights are float32, also where the recipe says `bf16: true`: updates of 5e-7 would be rounded away in bfloat16
@@ -45,7 +47,7 @@ def load_policy(path: str, max_pixels: int | None = None, **options: str) -> Pol
     return model, processor
 
 
-def _load_adapter(folder: Path, max_pixels: int | None, options: dict[str, str]) -> Policy:
+def _load_adapter(folder: Path, max_pixels: int | None, options: JsonObject) -> Policy:
     """Load the base that the adapter names and merge the adapter into its weights."""
     from peft import PeftModel
 

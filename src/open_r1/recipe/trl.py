@@ -6,13 +6,14 @@ Names and defaults are TRL's own (`keys.py`). Every key of GRPOConfig is an attr
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import ConfigDict, ValidationInfo, field_validator, model_validator
 
 from open_r1.recipe.keys import Key, check_type, grpo_keys, optimizer_names, scheduler_names, tracker_names
-from open_r1.recipe.reading import Checked, bounded, refused
+from open_r1.recipe.reading import Checked, Ruled, bounded, refused
 from open_r1.schema import UserError
+from open_r1.utils.files import JsonObject, is_list, is_object
 from open_r1.utils.names import unknown_name
 
 EVALUATION = "a run evaluates by itself, before, after and every curve_every steps; set curve_every and the eval_* keys"
@@ -136,8 +137,8 @@ WORKER_KEYS = (
     *("dataloader_persistent_workers", "dataloader_prefetch_factor"),
     "dataloader_multiprocessing_context",
 )
-SHARE_OF_1 = {"rule": "it is a share in [0, 1]", "ge": 0, "le": 1}
-NUCLEUS = {"rule": "it is a share in (0, 1]", "remedy": "1.0 cuts nothing", "gt": 0, "le": 1}
+SHARE_OF_1: Ruled = {"rule": "it is a share in [0, 1]", "ge": 0, "le": 1}
+NUCLEUS: Ruled = {"rule": "it is a share in (0, 1]", "remedy": "1.0 cuts nothing", "gt": 0, "le": 1}
 
 
 def check_refused(values: Mapping[str, object], keys: Mapping[str, Key], also: Mapping[str, str] | None = None) -> None:
@@ -153,7 +154,7 @@ def plain_no(values: Mapping[str, object]) -> dict[str, object]:
     named = ("save_strategy", "logging_strategy", "eval_strategy")
 
     def plain(key: str, value: object) -> object:
-        return plain_no(value) if isinstance(value, Mapping) else "no" if value is False and key in named else value
+        return plain_no(value) if is_object(value) else "no" if value is False and key in named else value
 
     return {key: plain(key, value) for key, value in values.items()}
 
@@ -177,7 +178,7 @@ class TRLSettings(Checked):
     save_steps: float = bounded(gt=0)
     save_total_limit: int | None = bounded(ge=1)
     debug: str | list[str]
-    model_init_kwargs: dict[str, Any] | str | None
+    model_init_kwargs: JsonObject | str | None
 
     num_generations: int = bounded(ge=2, rule="a group needs 2 candidates to have an advantage", remedy="set 2 or more")
     max_completion_length: int = bounded(ge=1)
@@ -284,7 +285,7 @@ class TRLSettings(Checked):
     @classmethod
     def _check_trackers(cls, given: object) -> object:
         check_type(given, grpo_keys()["report_to"].types, "report_to")
-        for name in [given] if isinstance(given, str) else given or []:  # pyright: ignore[reportGeneralTypeIssues]
+        for name in given if is_list(given) else [] if given is None else [given]:
             if name not in ("none", "all", *tracker_names()):
                 raise unknown_name("report_to", str(name), ["none", "all", *tracker_names()])
         return given
@@ -292,7 +293,7 @@ class TRLSettings(Checked):
     @field_validator("model_init_kwargs", mode="before")
     @classmethod
     def _check_policy_options(cls, given: object) -> object:
-        for key in given if isinstance(given, Mapping) else ():
+        for key in given if is_object(given) else ():
             if key not in POLICY_OPTIONS:
                 rule = f"the policy's loading takes {' and '.join(POLICY_OPTIONS)}; its weights are float32"
                 raise UserError(f"model_init_kwargs holds {key}; {rule}; leave it out")
@@ -366,8 +367,8 @@ class TRLSettings(Checked):
             needed, valid = READ_WITH.get(key, ("use_vllm", (True,)) if key.startswith("vllm_") else ("", ()))
             if not needed or values[key] == grpo_keys()[key].default:
                 continue
-            given = values.get(needed, grpo_keys()[needed].default)
-            if not any(value in valid for value in (given if isinstance(given, list) else [given])):
+            given: object = values.get(needed, grpo_keys()[needed].default)
+            if not any(value in valid for value in (given if is_list(given) else [given])):
                 shown = " or ".join(str(value).lower() for value in valid)
                 raise UserError(
                     f"{key} is {values[key]!r}, but it is read with {needed}: {shown} only; set that, or leave it out"
