@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
-from datasets import Dataset, Features, Image, List, Value
-from datasets.features.features import register_feature  # pyright: ignore[reportUnknownVariableType]
+from datasets import Dataset, Features, Image, List, Value  # pyright: ignore[reportMissingTypeStubs]
+from datasets.features.features import (  # pyright: ignore[reportMissingTypeStubs]
+    register_feature,  # pyright: ignore[reportUnknownVariableType]
+)
 from PIL.Image import Image as Pixels
 
 from open_r1.data.columns import IMAGE

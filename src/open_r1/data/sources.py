@@ -44,8 +44,9 @@ def _loads(text: bytes) -> object:
 
 
 def _read_parquet(file: Path) -> Iterator[object]:
-    import pyarrow as untyped_arrow  # only here: most data are JSON
-    import pyarrow.parquet as untyped_parquet
+    # Only here: most data are JSON. It has no types.
+    import pyarrow as untyped_arrow  # pyright: ignore[reportMissingTypeStubs]
+    import pyarrow.parquet as untyped_parquet  # pyright: ignore[reportMissingTypeStubs]
 
     arrow: Any = untyped_arrow
     parquet: Any = untyped_parquet
