@@ -74,7 +74,11 @@ def summarise(lines: Sequence[JsonObject], seed: int) -> SampledScores:
     def mean(part: str) -> float:
         return float(np.mean([line[part] for line in lines]))
 
-    spatial: PartialScores = {"full": mean("full"), "partial": mean("partial")} if "full" in lines[0] else {}
+    spatial: PartialScores = {}
+    if "full" in lines[0]:
+        spatial["full"] = mean("full")
+    if "partial" in lines[0]:
+        spatial["partial"] = mean("partial")
     return {
         "n": len(groups),
         "replies": len(lines),

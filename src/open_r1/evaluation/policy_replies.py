@@ -94,7 +94,7 @@ def generate_replies(
 
 
 @contextmanager
-def _as_before(model: Any) -> Iterator[None]:
+def _as_before(model: Qwen2VLForConditionalGeneration) -> Iterator[None]:
     """Restore the model's mode and each state that `set_seed` sets: Python's, numpy's, torch's, the model's GPU's."""
     was_training, states = model.training, (random.getstate(), np.random.get_state())
     with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 from transformers.integrations.integration_utils import TensorBoardCallback, WandbCallback
+from transformers.trainer_callback import TrainerControl, TrainerState
 
 from open_r1.method.selection import ranking
 from open_r1.schema import Candidate, Row
-from open_r1.utils.files import append_jsonl, cut_after_step
+from open_r1.utils.files import JsonObject, append_jsonl, cut_after_step
 from open_r1.utils.markdown import markdown
 
 COLUMNS = ("step", "id", "problem", "answer", "source", "text", "reward", "rank", "kept", "advantage")
@@ -29,7 +30,7 @@ def describe_prompt(
     kept_G: Sequence[int],
     advantages_G: Sequence[float],
     reward_names: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return one line: the prompt and its K candidates in pool order, the policy's first.
 
     Args:
@@ -77,7 +78,9 @@ class CandidateLog(TrainerCallback):
     def __init__(self, path: Path, every: int = 1, prompts: int = 8):
         self.path, self.every, self.prompts = path, every, prompts
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Keep the lines up to the step that training goes on from."""
         if self.path.is_file():
             cut_after_step(self.path, state.global_step)
@@ -86,7 +89,7 @@ class CandidateLog(TrainerCallback):
         """Whether this step is written; the first one always is."""
         return self.every > 0 and (step - 1) % self.every == 0
 
-    def write(self, lines: Iterable[dict[str, Any]], callbacks: Sequence[Any]) -> None:
+    def write(self, lines: Iterable[JsonObject], callbacks: Sequence[TrainerCallback]) -> None:
         """Append the first `prompts` lines at once; `callbacks` are the trainer's, where the loggers are found."""
         chosen = [line for line, _ in zip(lines, range(self.prompts), strict=False)]
         append_jsonl(self.path, chosen)
@@ -98,18 +101,18 @@ class CandidateLog(TrainerCallback):
                 _log_wandb(chosen)
 
 
-def table_rows(lines: Sequence[dict[str, Any]]) -> list[list[Any]]:
+def table_rows(lines: Sequence[JsonObject]) -> list[list[object]]:
     """One row per candidate, in the order of COLUMNS."""
     return [[(line | c)[name] for name in COLUMNS] for line in lines for c in line["candidates"]]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     """A value as a Markdown cell; a model's text is data and stays on its line."""
     text = f"{value:.3f}" if isinstance(value, float) else str(value)
     return text[:CELL_CHARACTERS].replace("&", "&amp;").replace("<", "&lt;").replace("|", "&#124;").replace("\n", " ")
 
 
-def _log_wandb(lines: Sequence[dict[str, Any]]) -> None:
+def _log_wandb(lines: Sequence[JsonObject]) -> None:
     """Put a table with the pictures into the current step of the wandb run, if there is one."""
     import wandb  # takes seconds, and few runs report there
 

@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
+from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
 from transformers import PreTrainedModel
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints, sort_checkpoints
@@ -71,10 +72,10 @@ class WholeCheckpoints(Trainer):
 
     _part: Path | None = None  # where the checkpoint that is being written goes
 
-    def _get_output_dir(self, trial: Any) -> str:
+    def _get_output_dir(self, trial: object) -> str:
         return str(self._part or super()._get_output_dir(trial))
 
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+    def _save_checkpoint(self, model: torch.nn.Module, trial: object) -> None:
         folder = Path(str(self.args.output_dir))
         target = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         with self._whole(target) as path:
@@ -122,7 +123,7 @@ class WholeCheckpoints(Trainer):
         moves = getattr(self.args, "sync_ref_model", False)
         return self.accelerator.unwrap_model(self.ref_model) if moves else None  # pyright: ignore[reportAttributeAccessIssue]  # GRPOTrainer's
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
         # Qwen2-VL is saved under the names of its first release and has others in memory. transformers' own way leaves
         # all names that do not match alone (its issue 43701): the run would go on from the base weights.
         if model is None and isinstance(self.model, PreTrainedModel):
@@ -131,7 +132,7 @@ class WholeCheckpoints(Trainer):
         else:  # FSDP and DeepSpeed load the shards that they have saved, peft its adapter
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
-    def get_train_dataloader(self) -> Any:
+    def get_train_dataloader(self) -> DataLoader:
         """Return the loader of TRL, whose workers end with this process, however it ends."""
         prepared = super().get_train_dataloader()
         loader = getattr(prepared, "base_dataloader", prepared)  # what accelerate has wrapped
@@ -143,12 +144,17 @@ class WholeCheckpoints(Trainer):
             loader.worker_init_fn = functools.partial(_end_with_parent, loader.worker_init_fn, os.getpid())
         return prepared
 
-    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        self._train_sampler = super()._get_train_sampler(*args, **kwargs)
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        self._train_sampler = super()._get_train_sampler(train_dataset)
         return self._train_sampler
 
     def _init_training_state(
-        self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, checkpoint: Any, trial: Any
+        self,
+        max_steps: int,
+        num_update_steps_per_epoch: int,
+        num_train_epochs: int,
+        checkpoint: str | None,
+        trial: object,
     ) -> tuple[int, int]:
         """Start or restore the state; called once, after the policy's weights are loaded."""
         state = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, checkpoint, trial)

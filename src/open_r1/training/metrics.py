@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback
-from transformers.trainer_callback import ProgressCallback
+from transformers import TrainerCallback, TrainingArguments
+from transformers.trainer_callback import ProgressCallback, TrainerControl, TrainerState
 
 from open_r1.method.advantages import is_dead
 from open_r1.method.groups import Groups
@@ -91,7 +91,7 @@ def count_variation(tally: Tally, weights: Weights) -> None:
 def count_tokens(
     tally: Tally,
     sources: Sequence[str],
-    batch: Mapping[str, Any],
+    batch: Mapping[str, Tensor],
     logps_BT: Tensor,
     rows_alike: bool,
 ) -> None:
@@ -125,7 +125,7 @@ def count_tokens(
             tally.ratio(f"{name}/{source}", torch.where(within_BT, value_BT, 0.0).double().sum().item(), tokens)
 
 
-def count_sampling(tally: Tally, batch: Mapping[str, Any]) -> None:
+def count_sampling(tally: Tally, batch: Mapping[str, Tensor]) -> None:
     """Count, under TRL's names, how far the sampling engine's log-probs (vLLM) are from the policy's own, per token."""
     if "importance_sampling_ratio" not in batch:
         return
@@ -210,7 +210,9 @@ class JsonLinesCallback(TrainerCallback):
         whole, left = step // epoch, self._epoch.batches_before(step % epoch)
         return round(whole * min(self._epoch.batches * per_batch, self._rows) + min(left * per_batch, self._rows))
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Keep the lines up to the step that training goes on from; set the clock to the last one's time."""
         self.began = time.monotonic()
         loader = kwargs["train_dataloader"]  # yields each generation batch as often as it is trained on
@@ -220,7 +222,14 @@ class JsonLinesCallback(TrainerCallback):
         kept = cut_after_step(self.path, state.global_step)
         self.began -= kept[-1]["time_s"] if kept else 0.0
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         """Append what the trainer logged; TRL has turned NaN into None already."""
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
@@ -238,7 +247,14 @@ class ProgressBar(ProgressCallback):
 
     SHOWN: ClassVar = {"policy/reward": "policy", "kept/reward": "kept", "dead_groups/after": "dead"}
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         """Show the step's rewards and dead groups."""
         if state.is_world_process_zero and self.training_bar is not None and logs:
             shown = {short: f"{logs[name]:.2f}" for name, short in self.SHOWN.items() if logs.get(name) is not None}

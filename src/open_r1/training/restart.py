@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from tqdm import tqdm
 
 from open_r1.schema import UserError
-from open_r1.training.checkpoints import newest_whole
+from open_r1.training.checkpoints import WholeCheckpoints, newest_whole
 from open_r1.training.manifest import fault, rename_damaged
 from open_r1.training.stopping import StopCallback, Stopped
 from open_r1.utils.processes import hold
@@ -60,7 +60,9 @@ def whole_model(folder: Path) -> bool:
     return first_decides(look)
 
 
-def train_to_the_end(trainer: Any, folder: Path, argv: Sequence[str], run: Path, stop: StopCallback) -> None:
+def train_to_the_end(
+    trainer: WholeCheckpoints, folder: Path, argv: Sequence[str], run: Path, stop: StopCallback
+) -> None:
     """Train, from the newest whole checkpoint where there is one, and save the model.
 
     Args:

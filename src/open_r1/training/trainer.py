@@ -14,7 +14,7 @@ A grad log pi(o).
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice, zip_longest
 from typing import Any, cast
@@ -24,6 +24,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import Dataset
 from trl.trainer.grpo_trainer import GRPOTrainer
 
 from open_r1.external.gather import Gathered
@@ -40,9 +41,11 @@ from open_r1.training.checkpoints import WholeCheckpoints
 from open_r1.training.sharing_trainer import SharingTrainer
 from open_r1.training.tally import Tally
 from open_r1.training.teachers import Teachers, nobody
+from open_r1.utils.files import JsonObject
 
 Grade = Callable[[str, str], Score]  # (reply, answer) -> Score
 Batch = dict[str, Any]  # TRL's, of one process: tensors by name
+Turns = list[dict[str, str]]
 LOGP_ARGUMENTS = frozenset(inspect.signature(GRPOTrainer._get_per_token_logps_and_entropies).parameters)
 MEAN_OVER_REPLY = ("grpo", "sapo")  # loss types in which a reply's tokens share the weight of one row
 
@@ -50,10 +53,10 @@ MEAN_OVER_REPLY = ("grpo", "sapo")  # loss types in which a reply's tokens share
 def reward_functions(grade: Grade) -> list[Callable[..., list[float]]]:
     """Return R_format and R_accuracy (Eq. 7) as TRL calls them; with a cached `grade` nothing is scored twice."""
 
-    def format_reward(completions: list, answer: list[str], **_: Any) -> list[float]:
+    def format_reward(completions: Sequence[Turns], answer: list[str], **_: object) -> list[float]:
         return [grade(reply[0]["content"], true).format for reply, true in zip(completions, answer, strict=True)]
 
-    def accuracy_reward(completions: list, answer: list[str], **_: Any) -> list[float]:
+    def accuracy_reward(completions: Sequence[Turns], answer: list[str], **_: object) -> list[float]:
         return [grade(reply[0]["content"], true).accuracy for reply, true in zip(completions, answer, strict=True)]
 
     return [format_reward, accuracy_reward]
@@ -101,7 +104,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         self.candidate_log = candidate_log
         self.log_completions = False  # `candidate_log` is that table, with the advantages that are trained on
         self.tally = Tally()
-        self._inputs: list[dict[str, Any]] = []  # of the batch that is being generated, G rows in a row per prompt
+        self._inputs: list[JsonObject] = []  # of the batch that is being generated, G rows in a row per prompt
         self._batch_rows: list[Row] = []  # the same as rows of the data
         self._groups = Groups([], [], np.empty((0, 0)))  # what they were answered, and what of it is trained on
         self._logps = torch.empty(0)  # (B, T) of the last log-prob pass
@@ -109,12 +112,21 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         self._barrier = Barrier(self.args.ddp_timeout)
 
     @property
+    def _settings(self) -> Any:
+        return self.args  # a GRPOConfig, whose numbers TRL has filled in
+
+    @property
+    def _policy(self) -> torch.nn.Module:
+        assert self.model is not None
+        return self.model
+
+    @property
     def _training(self) -> bool:
-        return cast(torch.nn.Module, self.model).training  # evaluation stays pure policy
+        return self._policy.training  # evaluation stays pure policy
 
     # generation: candidates, rewards, selection
 
-    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> Batch:
+    def _generate_and_score_completions(self, inputs: list[JsonObject]) -> Batch:
         if not self._training:
             return super()._generate_and_score_completions(inputs)
         self._inputs, self._batch_rows = inputs, [self.rows[row["id"]] for row in inputs]
@@ -126,7 +138,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         self._log_candidates(batch)
         return batch
 
-    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
+    def _generate(self, prompts: list[Turns]) -> tuple[object, ...]:
         if not self._training:
             return super()._generate(prompts)
         rows_P, step = self._batch_rows[:: self.G], self.state.global_step
@@ -182,7 +194,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
 
         return grade
 
-    def _with_rewards(self, pools: list[list[Candidate]], prompts: list[Any]) -> list[list[Candidate]]:
+    def _with_rewards(self, pools: list[list[Candidate]], prompts: list[Turns]) -> list[list[Candidate]]:
         """Return the pools with R(o), the weighted sum that TRL makes advantages of: one call for all candidates.
 
         Rounded to six places, since TRL keeps rewards in single precision and equal ones are to be equal.
@@ -205,7 +217,13 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         )
         return [list(islice(rewarded, len(pool))) for pool in pools]
 
-    def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any) -> Tensor:
+    def _calculate_rewards(
+        self,
+        inputs: list[JsonObject],
+        prompts: list[Turns],
+        completions: list[Turns],
+        completion_ids_list: list[list[int]],
+    ) -> Tensor:
         """Hand TRL the kept candidates' rewards that selection ranked by; (rows of all processes, R)."""
         if not self._training:
             return super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
@@ -258,7 +276,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         size = self.args.per_device_train_batch_size
         with torch.no_grad():
             length = completion_ids.shape[1]
-            return self._get_per_token_logps_and_entropies(self.model, ids, mask, length, size, **given)[0]
+            return self._get_per_token_logps_and_entropies(self._policy, ids, mask, length, size, **given)[0]
 
     # what is counted and written
 
@@ -326,30 +344,32 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
     @property
     def _generations_left(self) -> int:
         """How many generations follow the present one; each serves num_iterations passes over its batches."""
-        args = cast(Any, self.args)
-        epoch = metrics.Epoch(len(cast(Any, self.callback_handler.train_dataloader)), args.gradient_accumulation_steps)
+        args, loader = self._settings, self.callback_handler.train_dataloader
+        assert loader is not None, "there is one in training"
+        epoch = metrics.Epoch(len(loader), args.gradient_accumulation_steps)
         if self._began_at is None:
             self._began_at = epoch.batches_before(self.state.global_step)
         left = epoch.batches_before(self.state.max_steps) - self._began_at - self._step
         return math.ceil(left / (self.num_iterations * args.steps_per_generation)) - 1
 
-    def _get_train_sampler(self, dataset: Any = None) -> Any:
-        sampler = super()._get_train_sampler(dataset)
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Any:
+        sampler: Any = super()._get_train_sampler(dataset)
         if self.teachers is None:
             return sampler
         rows = [self.rows[id_] for id_ in cast(Any, self.train_dataset)["id"]]
-        of = self.accelerator
-        block = cast(Any, self.args).generation_batch_size
-        return self.teachers.watch(cast(Any, sampler), rows, block, of.num_processes, of.process_index)
+        of, args = self.accelerator, self._settings
+        return self.teachers.watch(sampler, rows, args.generation_batch_size, of.num_processes, of.process_index)
 
-    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    def _get_per_token_logps_and_entropies(
+        self, model: torch.nn.Module, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, ...]:
         if kwargs.get("num_images") is not None and kwargs.get("pixel_values") is None:
             raise RuntimeError("the log-prob pass has images but no pixel_values: the policy would be scored blind")
         result = super()._get_per_token_logps_and_entropies(model, *args, **kwargs)
         self._logps = result[0].detach()
         return result
 
-    def _compute_loss(self, model: Any, inputs: Batch) -> Tensor:
+    def _compute_loss(self, model: torch.nn.Module, inputs: Batch) -> Tensor:
         loss = super()._compute_loss(model, inputs)
         if self._training and "source" in inputs:
             rows_alike = self.loss_type in MEAN_OVER_REPLY

@@ -5,21 +5,21 @@ limit is reached in a healthy run (docs/METRICS.md).
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tqdm import tqdm
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import TrainerControl, TrainerState
 
 from open_r1.recipe.rules import Recipe
 from open_r1.schema import POLICY
 from open_r1.training.stopping import StopCallback
-from open_r1.utils.files import append_jsonl, cut_after_step, read_jsonl
+from open_r1.utils.files import JsonObject, append_jsonl, cut_after_step, read_jsonl
 
 WARNINGS = "warnings.jsonl"  # beside metrics.jsonl
-Line = Mapping[str, Any]  # of metrics.jsonl
+Line = JsonObject  # of metrics.jsonl
 
 
 class Limits(NamedTuple):
@@ -133,7 +133,9 @@ class WatchCallback(TrainerCallback):
         self.folder, self.stop = folder, stop
         self.watch, self.count = Watch(limits), 0
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Find counts and warnings of earlier starts, up to the step that training goes on from."""
         metrics, warnings = self.folder / "metrics.jsonl", self.folder / WARNINGS
         for line in read_jsonl(metrics, cut="drop") if metrics.is_file() else []:
@@ -147,7 +149,12 @@ class WatchCallback(TrainerCallback):
             cut_after_step(warnings, state.global_step)
 
     def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
     ) -> None:
         """Look at a line of training."""
         if not logs or "loss" not in logs:
@@ -162,7 +169,7 @@ class WatchCallback(TrainerCallback):
         logs["warnings"] = self.count
 
 
-def read_warnings(folder: Path, step: float = math.inf) -> list[dict[str, Any]]:
+def read_warnings(folder: Path, step: float = math.inf) -> list[JsonObject]:
     """Return the warnings of a run up to a step: `step`, `name` (what it is about) and `warning` (the line)."""
     path = folder / WARNINGS
     lines = read_jsonl(path, cut="drop") if path.is_file() else []
