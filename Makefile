@@ -59,7 +59,7 @@ $(error unknown variable $(firstword $(UNKNOWN)); valid: $(KNOWN)$(shell $(PYTHO
 endif
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "  Variables: TASK=clevr_math|geomath|trance MODEL=tiny|2b|7b METHOD=ekipl|grpo|... SEED MODEL_PATH DATA_PATH OUTPUT"
 	@echo "  TEACHERS=gpt-4o-gemini|vllm asks real external models (recipes/teachers); without it they are scripted."
 	@echo '  DRY_RUN=1 shows a run without starting it; ARGS="--learning_rate 1e-6" overrides any setting.'
@@ -125,6 +125,24 @@ reproduce: $(STAMP)  ## every number of docs/RESULTS.md about the methods: hours
 
 test: $(STAMP)  ## run the fast tests (MARK=slow: the slow ones)
 	@$(PY) -m pytest -m "$(MARK)" $(SPREAD) $(ARGS)
+
+# DeepSpeed in an environment of its own: it is an extra, and what needs it must not rot where it is not installed.
+SCALE_STAMP := .venv-scale/.installed
+$(SCALE_STAMP): $(STAMP) setup.py
+	@test -x .venv-scale/bin/python || .venv/bin/uv venv --quiet --python $(PY) .venv-scale
+	@.venv/bin/uv pip install --python .venv-scale/bin/python -e '.[dev,deepspeed,rehearse]' \
+		-c constraints/gpu-py$$($(PY) -c 'import sys; print("%d%d" % sys.version_info[:2])').txt
+	@.venv-scale/bin/python -c 'import deepspeed' && touch $@
+
+.PHONY: rehearse
+LAYERS ?=
+rehearse: $(SCALE_STAMP)  ## go through a true-size run with random weights (MODEL=2b|7b LAYERS=2; on GPUs all layers)
+	@PATH=$(CURDIR)/.venv-scale/bin:$$PATH .venv-scale/bin/python -m open_r1.cli.rehearse --task "$(TASK)" \
+		--model "$(if $(filter tiny,$(MODEL)),2b,$(MODEL))" $(call option,layers,LAYERS) $(call option,output,OUTPUT) $(ARGS)
+
+.PHONY: test-scale
+test-scale: $(SCALE_STAMP)  ## whole runs under DeepSpeed and several processes, on the CPU (about ten minutes)
+	@PATH=$(CURDIR)/.venv-scale/bin:$$PATH .venv-scale/bin/python -m pytest -m scale tests/scale $(ARGS)
 
 check: $(STAMP)  ## style, format, types, and the order of imports
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -43,8 +43,10 @@ DEV = [
     "import-linter==2.16",
     "setuptools",  # pyright and editable installs want it at hand
 ]
+DEEPSPEED = ["deepspeed==0.19.8", "ninja"]  # runs on a CPU as well; ninja builds its operators at the first use
+REHEARSE = ["dashscope>=2.0,<3"]  # `make rehearse`: Qwen2's byte-pair ranks, where no hub is
 # GPU extras are optional: flash-attn compiles against the installed torch (`--no-build-isolation`).
-GPU = ["vllm==0.31.0", "deepspeed==0.19.8", "flash-attn==2.8.3.post2"]
+GPU = ["vllm==0.31.0", *DEEPSPEED, "flash-attn==2.8.3.post2"]
 
 setup(
     name="open-r1",
@@ -55,5 +57,5 @@ setup(
     package_data={"open_r1": ["page/*"]},  # what gallery.py puts a run into
     python_requires=">=3.11,<3.14",
     install_requires=CORE,
-    extras_require={"dev": DEV, "gpu": GPU},
+    extras_require={"dev": DEV, "gpu": GPU, "deepspeed": DEEPSPEED, "rehearse": REHEARSE},
 )

@@ -19,7 +19,8 @@ SAMPLING = Sampling(batch_size=4)
 def config(tmp_path, monkeypatch):
     monkeypatch.setattr(known_replies, "FOLDER", tmp_path / "evaluations")
     return SimpleNamespace(
-        output_dir=tmp_path / "run", use_cpu=True, max_pixels=480_000, prompt_kind="reasoning",
+        output_dir=tmp_path / "run", half_precision=False, policy_options={}, max_pixels=480_000,
+        prompt_kind="reasoning",
         evaluation_grader="exact",
         eval_temperature=0.1, eval_top_p=0.9, eval_top_k=50, eval_max_completion_length=6, eval_rows_at_once=3, seed=0,
     )  # fmt: skip

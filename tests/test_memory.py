@@ -21,7 +21,7 @@ from open_r1.preflight.memory import (  # fmt: skip
     training_memory,
     update_peak,
 )
-from open_r1.preflight.shape import SHAPES, read_shape
+from open_r1.preflight.shape import SHAPES, adapter_parameters, read_shape
 from open_r1.recipe.settings import recipe_names
 from open_r1.schema import UserError
 
@@ -97,3 +97,33 @@ def test_twice_the_rows_need_twice_the_activations_and_no_more_weights():
 def test_vllm_takes_its_share_and_leaves_no_generation_to_transformers():
     need = training_memory(SHAPES["2b"], LOAD, Setup(AUTOCAST, "ddp", 1, generates=False, vllm=24 * GIB))
     assert need.stays["vLLM"] == 24 * GIB and need.peaks["generation"] == 0
+
+
+def test_an_adapter_holds_a_frozen_base_in_bfloat16_and_trains_what_it_adds():
+    """Rank 64 on all seven projections of the 2B's 28 layers: 64 x (inputs + outputs) each."""
+    sizes = 2 * 1536 + 2 * (1536 + 256) + 2 * 1536 + 3 * (1536 + 8960)
+    adapter = adapter_parameters(SHAPES["2b"], 64)
+    assert adapter == 28 * 64 * sizes == 73_859_072
+    need = training_memory(SHAPES["2b"], LOAD, Setup(AUTOCAST, "ddp", 1, adapter=adapter))
+    assert need.stays["weights"] == 2 * P2 + 4 * adapter and need.stays["optimizer"] == 8 * adapter
+    assert need.stays["reference"] == 0 and need.peaks["optimizer step"] == 4 * adapter
+    whole = training_memory(SHAPES["2b"], LOAD, Setup(AUTOCAST, "ddp", 1))
+    assert need.total < 0.45 * whole.total
+    shared = training_memory(SHAPES["7b"], LOAD, Setup(DEEPSPEED, "zero3", 8, adapter=8000))
+    assert shared.stays["weights"] == 2 * (P7 + 8000) / 8
+
+
+def test_an_unknown_target_of_an_adapter_is_refused():
+    with pytest.raises(UserError, match=r"q_prj.*did you mean 'q_proj'"):
+        adapter_parameters(SHAPES["2b"], 8, ["q_prj"])
+
+
+def test_peft_adds_as_many_parameters_as_are_counted(tiny_folder):
+    from peft import LoraConfig, get_peft_model
+
+    from open_r1.policy.loading import load_policy
+    from open_r1.recipe.settings import LORA_TARGETS
+
+    model = get_peft_model(load_policy(str(tiny_folder))[0], LoraConfig(r=8, target_modules=list(LORA_TARGETS)))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert trained == adapter_parameters(read_shape(tiny_folder), 8)

@@ -49,7 +49,8 @@ def test_what_does_not_fit_is_refused_in_one_line_that_names_the_setting_or_the_
     assert str(error.value).startswith("MODEL=7b needs ") and "\n" not in str(error.value)
     assert str(error.value).endswith('set ARGS="--accelerate_config zero3_offload"')
     assert "the highest moment" in capsys.readouterr().out  # the parts stand above the refusal
-    assert refusal(recipe(), 1, 24).endswith("take GPUS=8")
+    adapters = 'or train adapters: ARGS="--lora.r 64 --steps_per_generation 4"'
+    assert refusal(recipe(), 1, 24).endswith(f"take GPUS=8, {adapters}")
     assert refusal(recipe(), 1, 4).endswith("take GPUs with more memory")
 
 

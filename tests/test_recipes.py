@@ -198,3 +198,12 @@ def test_a_merged_recipe_survives_being_written_and_read(tmp_path: Path):
     words = {"argv": ["--learning_rate", "1e-6", "--beta=null", "true", "7"], "run_name": "1e3"}  # each of them is text
     path.write_text(to_yaml(recipe | words))
     assert read_yaml(path) == recipe | words
+
+
+def test_vllm_with_cut_sampling_trains_without_trl_s_correction_and_refuses_it():
+    recipe, key = check_recipe(merge_recipe("trance", "2b", "ekipl"), 8), "vllm_importance_sampling_correction"
+    assert key not in recipe.for_trl()
+    assert recipe.changed(use_vllm=True).for_trl()[key] is False
+    with pytest.raises(UserError, match=rf"top_p = 0.9, top_k = 50.*leave {key} out"):
+        recipe.changed(use_vllm=True, **{key: True})
+    assert recipe.changed(use_vllm=True, top_p=1.0, top_k=0, **{key: True}).for_trl()[key] is True

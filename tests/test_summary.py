@@ -14,7 +14,19 @@ from open_r1.utils.files import write_json
 from open_r1.utils.provenance import git_commit, hardware, peak_rss_mib
 
 SUMMARY_KEYS = {
-    *("task", "model", "method", "seed", "commit", "argv", "prompts", "steps", "seconds", "peak_rss_mib"),
+    *(
+        "task",
+        "model",
+        "method",
+        "seed",
+        "commit",
+        "argv",
+        "prompts",
+        "steps",
+        "seconds",
+        "peak_rss_mib",
+        "distributed",
+    ),
     *("base", "final", "dead_groups", "kept_share", "base_weights", "warnings"),
 }
 

@@ -6,9 +6,11 @@ Importing this takes TRL's ten seconds; the recipe and its rules (`recipe/rules.
 import os
 from pathlib import Path
 
+from accelerate.utils import parse_flag_from_env
 from trl.trainer.grpo_config import GRPOConfig
 
 from open_r1.method.weights import Weighting
+from open_r1.policy.sharding import deepspeed_on_cpu
 from open_r1.recipe.merge import read_yaml
 from open_r1.recipe.rules import Recipe, check_recipe
 from open_r1.schema import UserError
@@ -33,8 +35,12 @@ class EKIPLConfig(GRPOConfig):
         self.recipe = check_recipe(keys, processes)
         rows, micro_batches = self.recipe.step(processes)
         step: JsonObject = {"per_device_train_batch_size": rows, "gradient_accumulation_steps": micro_batches}
+        if self.recipe.use_cpu and parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+            # transformers' own use_cpu would win over DeepSpeed: each process would train alone.
+            step |= {"use_cpu": False, "ddp_backend": "gloo"}
         try:
-            super().__init__(**(self.recipe.for_trl() | step))
+            with deepspeed_on_cpu():
+                super().__init__(**(self.recipe.for_trl() | step))
         except ValueError as error:  # how transformers and TRL refuse a value
             raise UserError(" ".join(str(error).split())) from error
 

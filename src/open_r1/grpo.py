@@ -15,16 +15,19 @@ from accelerate import PartialState
 from tqdm import tqdm
 from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from trl.models.utils import unwrap_model_for_generation
 
 from open_r1.configs import EKIPLConfig, load_config, weighting_of
 from open_r1.data.prepare import prepare_rows, test_sets
 from open_r1.data.prompts import to_dataset
 from open_r1.evaluation.curve import CurveCallback
+from open_r1.evaluation.results import SetResult
 from open_r1.evaluation.run import Evaluate, Seconds, evaluate_once, evaluate_path, evaluate_policy, grader
 from open_r1.external import Gatherer, behind_store
 from open_r1.external.build import build_providers
 from open_r1.external.store.replies import PromptVersion
-from open_r1.policy.loading import load_policy
+from open_r1.policy.loading import load_policy, precision
+from open_r1.policy.sharding import begin_sharding, describe_sharding, release_memory, unsharded
 from open_r1.preflight.folder import LOCK
 from open_r1.recipe.rules import Recipe
 from open_r1.report.figures import draw_run
@@ -41,6 +44,7 @@ from open_r1.training.stopping import StopCallback, Stopped
 from open_r1.training.supervised import build_sft, lora_config
 from open_r1.training.teachers import Asking, Teachers
 from open_r1.training.trainer import EKIPLTrainer, reward_functions
+from open_r1.training.vllm_engine import end_colocated
 from open_r1.training.watch import WatchCallback, limits_of, read_warnings
 from open_r1.utils.entry import command_parser, run_entry
 from open_r1.utils.packages import write_bill
@@ -118,7 +122,9 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
     if whole_model(trained):
         return str(trained)
     stage.folder.mkdir(exist_ok=True)
-    model, processor = load_policy(path, config.recipe.max_pixels, **config.recipe.policy_options)
+    begin_sharding(config)
+    frozen = config.recipe.lora is not None and config.recipe.half_precision  # below an adapter nothing is rounded away
+    model, processor = load_policy(path, config.recipe.max_pixels, precision(frozen), **config.recipe.policy_options)
     stop = StopCallback(config.recipe.strict)
     if stage.name == "rl":
         trainer = build_trainer(config, task, model, processor, stage.rows)
@@ -131,9 +137,16 @@ def train_stage(stage: Stage, config: EKIPLConfig, task: Task, path: str, evalua
         trainer.add_callback(ProgressBar)
     if every := config.recipe.curve_every:
         log = next(c for c in trainer.callback_handler.callbacks if isinstance(c, JsonLinesCallback))
-        curve, ask = Path(str(config.output_dir)) / "curve.jsonl", functools.partial(evaluate, processor=processor)
+        curve = Path(str(config.output_dir)) / "curve.jsonl"
+
+        def ask(_: object, label: str) -> dict[str, SetResult]:
+            with unwrap_model_for_generation(trainer.model_wrapped, trainer.accelerator) as policy, unsharded(policy):
+                return evaluate(policy, label, processor=processor)
+
         trainer.add_callback(CurveCallback(curve, every, ask, lambda step: seen + log.prompts_at(step)))
     train_to_the_end(trainer, stage.folder, config.recipe.argv, Path(str(config.output_dir)), stop)
+    if isinstance(trainer, EKIPLTrainer) and config.use_vllm:
+        end_colocated(trainer.vllm_generation)
     return str(trained)
 
 
@@ -160,6 +173,7 @@ def run(config: EKIPLConfig) -> Mapping[str, object]:
     curve, logs = functools.partial(evaluate_policy, recipe, task, first_rows), []
     for stage in stages:
         path = train_stage(stage, config, task, path, curve, sum(log["prompts"] for log in logs))
+        release_memory()  # of policy, reference and optimizer, before the next model is loaded
         logs.append(read_metrics(stage.folder)[-1])
     after = evaluate(path, "after") if stages else before
     if not state.is_main_process:
@@ -178,6 +192,7 @@ def run(config: EKIPLConfig) -> Mapping[str, object]:
         stages=[stage.folder for stage in stages],
         base_weights=weights_digest(Path(start)),
         warnings=read_warnings(folder),
+        distributed=describe_sharding(config),
     )
     draw_run(folder)
     print_table(summary, folder)

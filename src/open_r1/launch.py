@@ -85,8 +85,11 @@ def run_environment(recipe: Recipe, processes: int) -> dict[str, str]:
         environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
     if "wandb" not in recipe.trackers:
         environment["WANDB_MODE"] = os.environ.get("WANDB_MODE", "disabled")
-    if recipe.use_cpu and processes > 1:
+    configuration = accelerate_config(recipe, processes)
+    if recipe.use_cpu and configuration == "ddp":
         environment["ACCELERATE_USE_CPU"] = "true"  # without it accelerate starts them but syncs no gradients
+    elif recipe.use_cpu and configuration:  # DeepSpeed asks what device there is; it is told
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     return environment
 
 
@@ -98,7 +101,9 @@ def launch_command(recipe: Recipe, config: Path, processes: int, machines: Seque
         return [str(near(Path(sys.executable))), *train]
     accelerate = Path(sys.executable).with_name("accelerate")  # beside our Python, on the PATH or not
     settings = RECIPES / "accelerate_configs" / f"{configuration}.yaml"
-    options = ["--config_file", str(near(settings)), "--num_processes", str(processes), *machines]
+    half = ["--mixed_precision", "bf16" if recipe.half_precision else "no"]  # the recipe decides, not the file
+    where = machines or ["--main_process_port", "0"]  # on one node any free port: two runs do not meet
+    options = ["--config_file", str(near(settings)), "--num_processes", str(processes), *half, *where]
     return [str(near(accelerate)), "launch", *options, *train]
 
 

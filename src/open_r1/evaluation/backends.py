@@ -42,9 +42,9 @@ def hf(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels
     import torch
 
     from open_r1.evaluation.policy_replies import generate_replies  # it takes ten seconds
-    from open_r1.policy.loading import load_policy
+    from open_r1.policy.loading import load_policy, precision
 
-    model, processor = load_policy(path, max_pixels)
+    model, processor = load_policy(path, max_pixels, precision(sampling.bf16))
     model.to("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")  # pyright: ignore[reportArgumentType]  # its decorator hides `self`
 
     def answer(questions: Sequence[Question], label: str) -> Iterator[Answer]:
@@ -56,13 +56,20 @@ def hf(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels
     return answer
 
 
+def for_vllm(path: str) -> str:
+    """Where vLLM can load the policy at `path` from: an adapter has no weights of its own."""
+    from open_r1.policy.loading import whole_checkpoint
+
+    return whole_checkpoint(path)
+
+
 def vllm_part(image: "Image") -> Part:
     """The piece of a message that holds an opened picture, as vLLM spells it."""
     return {"type": "image_pil", "image_pil": image}
 
 
 def vllm(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels: int) -> BackEnd:
-    """The policy at `path` by vLLM, which batches by itself."""
+    """The policy at `path`, a whole checkpoint (`for_vllm`), by vLLM, which batches by itself."""
     try:
         from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]  # an extra of setup.py
     except ImportError as error:

@@ -1,6 +1,7 @@
 """What `make eval` is told: recipe and command line as one mapping, who answers, and which folder may hold it."""
 
 import argparse
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from open_r1.evaluation import backends as answering
 from open_r1.evaluation.backends import BackEnd
+from open_r1.evaluation.spread import Spread, visible_gpus
 from open_r1.external import behind_store
 from open_r1.external.build import build_providers
 from open_r1.external.store.replies import PromptVersion
@@ -117,8 +119,11 @@ def make_back_end(evaluation: Evaluation, task: Task, done: int) -> BackEnd:
 
     sampling = replace(sampling_of(recipe), temperature=evaluation.temperature, seed=recipe.seed + done)
     if evaluation.backend == "vllm":
-        return answering.vllm(path, task, kind, sampling, pixels)
-    return answering.hf(path, task, kind, sampling, pixels, recipe.use_cpu)
+        make = functools.partial(answering.vllm, answering.for_vllm(path), task, kind, sampling, pixels)
+    else:
+        make = functools.partial(answering.hf, path, task, kind, sampling, pixels, recipe.use_cpu)
+    devices = [] if recipe.use_cpu else visible_gpus()
+    return Spread(make, devices) if len(devices) > 1 else make()
 
 
 def claim(folder: Path, evaluation: Evaluation) -> None:

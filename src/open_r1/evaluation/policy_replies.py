@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class Sampling:
     max_completion_length: int = 768
     batch_size: int = 64
     seed: int = 0
+    bf16: bool = False  # computes in bfloat16, also where the weights are float32
 
 
 def sampling_of(recipe: Recipe) -> Sampling:
@@ -45,6 +47,7 @@ def sampling_of(recipe: Recipe) -> Sampling:
         max_completion_length=recipe.eval_max_completion_length,
         batch_size=recipe.eval_rows_at_once,
         seed=recipe.seed,
+        bf16=recipe.half_precision,
     )
 
 
@@ -63,16 +66,7 @@ def generate_replies(
     A batch holds prompts of similar length, so that little is padded; the order of the rows is not kept. A row that is
     there several times (K replies) is preprocessed, encoded and prefilled once per batch.
     """
-    config = GenerationConfig(
-        do_sample=sampling.temperature > 0,
-        temperature=sampling.temperature or None,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        max_new_tokens=sampling.max_completion_length,
-        eos_token_id=processor.tokenizer.eos_token_id,
-        pad_token_id=processor.tokenizer.pad_token_id,
-        suppress_tokens=[model.config.image_token_id],  # a sampled image token would mismatch the image features
-    )
+    config = generation_config(model, processor.tokenizer, sampling)
     order = sorted(rows, key=lambda row: len(row.problem))  # stable: the repeats of a row stay together
     with _as_before(model):
         model.eval()
@@ -87,9 +81,15 @@ def generate_replies(
                     return_dict=True,
                     processor_kwargs={"padding": True, "padding_side": "left", "return_tensors": "pt"},
                 ).to(model.device)  # pyright: ignore[reportAttributeAccessIssue]  # tokenized it is no text
-            with grouped_decoding(model), prefill_shared(model):
-                ids = model.generate(**inputs, generation_config=config)  # pyright: ignore[reportAttributeAccessIssue]
-                ids = ids[:, inputs["input_ids"].shape[1] :]
+            with (
+                grouped_decoding(model),
+                prefill_shared(model),
+                inheriting_nothing(model),
+                torch.autocast(model.device.type, torch.bfloat16, enabled=sampling.bf16),
+            ):
+                # Each process has rows of its own: it must not wait for the others at every token, as under ZeRO-3.
+                ids = model.generate(**inputs, generation_config=config, synced_gpus=False)  # pyright: ignore[reportAttributeAccessIssue]
+            ids = ids[:, inputs["input_ids"].shape[1] :]
             yield from zip(batch, processor.batch_decode(ids, skip_special_tokens=True), strict=True)
 
 
@@ -104,6 +104,35 @@ def _as_before(model: Qwen2VLForConditionalGeneration) -> Iterator[None]:
             model.train(was_training)
             random.setstate(states[0])
             np.random.set_state(states[1])
+
+
+def generation_config(model: Any, tokenizer: Any, sampling: Sampling) -> GenerationConfig:
+    """How `model` is sampled: it ends at every token that training takes for an end, TRL's rule; Qwen2-VL has two."""
+    ends = model.generation_config.eos_token_id
+    ends = [ends] if isinstance(ends, int) else list(ends or [])
+    return GenerationConfig(
+        do_sample=sampling.temperature > 0,
+        temperature=sampling.temperature or None,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_new_tokens=sampling.max_completion_length,
+        eos_token_id=ends if tokenizer.eos_token_id in ends else [tokenizer.eos_token_id, *ends],
+        pad_token_id=tokenizer.pad_token_id,
+        suppress_tokens=[model.config.image_token_id],  # a sampled image token would mismatch the image features
+    )
+
+
+@contextmanager
+def inheriting_nothing(model: Any) -> Iterator[None]:
+    """Inside the block `generate` takes nothing from the checkpoint's own generation_config.json.
+
+    What a configuration leaves open is filled in from there: a repetition penalty, which training does not have.
+    """
+    own, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def evaluate_set(replies: Iterable[tuple[Row, str]], grade: Callable[[str, str], Score], output: Path) -> SetResult:

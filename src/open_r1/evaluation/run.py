@@ -14,7 +14,8 @@ from transformers import Qwen2VLForConditionalGeneration, Qwen2VLProcessor
 from open_r1.evaluation import known_replies
 from open_r1.evaluation.policy_replies import evaluate_set, generate_replies, sampling_of
 from open_r1.evaluation.results import SetResult, joined
-from open_r1.policy.loading import Policy, load_policy
+from open_r1.policy.loading import Policy, load_policy, precision
+from open_r1.policy.sharding import release_memory, whole_weights
 from open_r1.recipe.rules import Recipe
 from open_r1.schema import Row, Score
 from open_r1.tasks import Task
@@ -38,21 +39,23 @@ def evaluate_path(
 
     With `again` it is likely to be asked the same by another run: its replies are kept, and taken from where they are.
     """
-    device = "cpu" if recipe.use_cpu else PartialState().device
-    digest = (
-        known_replies.policy_digest(path, " ".join([str(device), *recipe.policy_options.values()]), recipe.max_pixels)
-        if again
-        else None
-    )
+    device, options = PartialState().device, recipe.policy_options
+    told = " ".join([str(device), *options.values()])
+    digest = known_replies.policy_digest(path, told, recipe.max_pixels) if again else None
 
     @functools.cache
     def policy() -> Policy:
-        model, processor = load_policy(path, recipe.max_pixels, **recipe.policy_options)
+        with whole_weights():
+            model, processor = load_policy(path, recipe.max_pixels, precision(recipe.half_precision), **options)
         model.to(device)  # pyright: ignore[reportArgumentType]  # its decorator hides `self`
         return model, processor
 
     ask = _asking(recipe, task, policy)
-    return _evaluate(recipe, task, tests, _asking_once(recipe, task, digest, ask) if digest else ask, when)
+    try:
+        return _evaluate(recipe, task, tests, _asking_once(recipe, task, digest, ask) if digest else ask, when)
+    finally:
+        policy.cache_clear()
+        release_memory()
 
 
 def evaluate_policy(

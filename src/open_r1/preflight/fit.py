@@ -10,8 +10,9 @@ from pathlib import Path
 
 from open_r1.policy.checkpoint import ADAPTER
 from open_r1.preflight.memory import AUTOCAST, DEEPSPEED, FLOAT32, GIB, SHARDINGS, Load, Need, Setup, training_memory
-from open_r1.preflight.shape import PATCH, SHAPES, Shape, read_shape
+from open_r1.preflight.shape import PATCH, SHAPES, Shape, adapter_parameters, read_shape
 from open_r1.recipe.rules import Recipe
+from open_r1.recipe.settings import LORA_TARGETS
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
 
@@ -51,11 +52,14 @@ def load_of(recipe: Recipe, processes: int) -> Load:
 def accelerate_config(recipe: Recipe, processes: int) -> str | None:
     """Name the file of recipes/accelerate_configs that the recipe is launched with; None for plain Python.
 
-    One process needs none, unless DeepSpeed is to keep the optimizer in the host's memory.
+    One process needs none, unless DeepSpeed is to keep the optimizer in the host's memory. FSDP2 runs on GPUs only:
+    on a CPU accelerate makes DDP of it without a word.
     """
-    if recipe.use_cpu:
-        return "ddp" if processes > 1 else None
     name = recipe.accelerate_config
+    if recipe.use_cpu and "accelerate_config" not in recipe.given():
+        name = "ddp"
+    if recipe.use_cpu and name == "fsdp2":
+        raise UserError("accelerate_config is fsdp2 with use_cpu, which accelerate cannot do; set zero3 or ddp")
     return name if processes > 1 or SHARDINGS[name].offload else None
 
 
@@ -75,7 +79,15 @@ def setup_of(recipe: Recipe, processes: int, gib: float) -> Setup:
         in_turn=0 < (recipe.steps_per_generation or 0) < recipe.step(processes).micro_batches,
         vllm=recipe.vllm_gpu_memory_utilization * gib * GIB if colocated else 0,
         on_gpu=not recipe.use_cpu,
+        adapter=adapter_of(recipe),
     )
+
+
+def adapter_of(recipe: Recipe) -> int | None:
+    """Parameters of the adapter that the recipe trains; None where every weight is trained."""
+    if recipe.lora is None:
+        return None
+    return adapter_parameters(shape_of(recipe), recipe.lora.r, recipe.lora.given().get("target_modules", LORA_TARGETS))
 
 
 def need_of(recipe: Recipe, processes: int, gib: float) -> Need:
@@ -119,6 +131,15 @@ def remedy(recipe: Recipe, processes: int, gib: float) -> dict[str, int | str] |
     return None
 
 
+def adapter_remedy(recipe: Recipe, processes: int, gib: float) -> list[str]:
+    """Words that train LoRA's matrices in place of every weight, another update, and fit; none where they do not."""
+    lora = recipe.changed(lora={"r": 64})
+    changed = {} if fits(lora, processes, gib) else remedy(lora, processes, gib)
+    if changed is None:
+        return []
+    return ["--lora.r 64", *(f"--{key} {value}" for key, value in changed.items())]
+
+
 def fewest_gpus(recipe: Recipe, gib: float) -> int | None:
     """The smallest number of such GPUs on which the recipe fits, as it is or with a remedy."""
     for processes in SIZES:
@@ -136,8 +157,10 @@ def refusal(recipe: Recipe, gpus: int, gib: float) -> str:
     changed = remedy(recipe, gpus, gib)
     if changed:
         todo = 'set ARGS="' + " ".join(f"--{key} {value}" for key, value in changed.items()) + '"'
-    elif more := fewest_gpus(recipe, gib):
-        todo = f"no setting that keeps the update is enough; take GPUS={more}"
     else:
-        todo = "no setting and no number of such GPUs is enough; take GPUs with more memory"
+        more = fewest_gpus(recipe, gib)
+        instead = f"take GPUS={more}" if more else "take GPUs with more memory"
+        if recipe.lora is None and (adapters := adapter_remedy(recipe, gpus, gib)):
+            instead += ', or train adapters: ARGS="' + " ".join(adapters) + '"'
+        todo = f"no setting that keeps the update is enough; {instead}"
     return f"MODEL={recipe.model} needs {need:.0f} GiB on each of {gpus} GPUs, they have {gib:g}; {todo}"

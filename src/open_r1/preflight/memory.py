@@ -90,6 +90,13 @@ class Setup:
     in_turn: bool = False  # rows are sampled while gradients of the same step wait already
     vllm: float = 0
     on_gpu: bool = True
+    adapter: int | None = None  # parameters of LoRA's matrices, where they alone are trained
+
+    @property
+    def numbers(self) -> Precision:
+        """`precision`, or with an adapter that of frozen weights: held as they are multiplied, and so is the stream."""
+        p = self.precision
+        return p if self.adapter is None else p._replace(stream=p.compute, weight=p.compute, cast=0)
 
 
 @dataclass(frozen=True)
@@ -106,23 +113,29 @@ class Need:
 
 
 def training_memory(shape: Shape, load: Load, setup: Setup) -> Need:
-    """Bytes that each process needs to train a model of this shape."""
-    p, parameters, shared = setup.precision, shape.parameters, SHARDINGS[setup.sharding]
+    """Bytes that each process needs to train a model of this shape, or an adapter on it."""
+    p, shared = setup.numbers, SHARDINGS[setup.sharding]
+    trained = shape.parameters if setup.adapter is None else setup.adapter
+    moved = setup.precision.weight  # bytes of a weight that is trained, and of its gradient
+    weights = p.weight * shape.parameters + moved * (setup.adapter or 0)
+    reference = p.weight * shape.parameters if setup.reference and setup.adapter is None else 0  # else the base itself
     deepspeed = setup.sharding.startswith("zero") and p.master > 0
 
-    def share(part: bool) -> float:
-        return parameters / setup.processes if part else parameters
+    def share(whole: float, part: bool) -> float:
+        return whole / setup.processes if part else whole
 
-    optimized = 0 if shared.offload else share(shared.optimizer)  # parameters whose state is not in the host's memory
+    optimized = (
+        0 if shared.offload else share(trained, shared.optimizer)
+    )  # parameters whose state is not in the host's memory
     stays = {
-        "weights": p.weight * share(shared.weights),
+        "weights": share(weights, shared.weights),
         "optimizer": (8 + p.master) * optimized,  # Adam's two moments in float32
-        "reference": p.weight * share(shared.weights) if setup.reference else 0,
+        "reference": share(reference, shared.weights),
         "vLLM": setup.vllm,
         "reserve": RESERVE if setup.on_gpu else 0,
     }
-    gathered = p.weight * parameters if shared.weights else 0
-    gradients = p.weight * optimized
+    gathered = weights if shared.weights else 0
+    gradients = moved * optimized
     unfused = setup.on_gpu and not setup.fused_optimizer  # torch's loop over all weights at once copies a moment
     copies = (4 if deepspeed else 0) + (4 if unfused else 0)  # DeepSpeed's gradients in float32
     sampling = generation_peak(shape, load, p) + gathered + (gradients if setup.in_turn else 0)
@@ -153,7 +166,7 @@ def block_bytes(shape: Shape, p: Precision) -> tuple[int, int]:
 
 def update_peak(shape: Shape, load: Load, setup: Setup) -> float:
     """Bytes of activations at the highest moment of a forward and backward pass over `load.rows` rows."""
-    p, H = setup.precision, shape.hidden_size
+    p, H = setup.numbers, shape.hidden_size
     tokens, patches = load.rows * load.tokens, load.rows * load.pictures * load.patches
     layer_kept, layer_extra = layer_bytes(shape, p)
     block_kept, block_extra = block_bytes(shape, p)
@@ -164,6 +177,8 @@ def update_peak(shape: Shape, load: Load, setup: Setup) -> float:
     else:
         text, vision = shape.num_hidden_layers * layer, shape.depth * block
         layer = block = 0
+    if setup.adapter is not None:  # on the language model alone: the vision tower keeps nothing for a backward pass
+        vision, block, block_extra = 0, block_kept * patches, 0
     pixels = load.generated * load.pictures * load.patches * PATCH_VALUES * 4  # all that was generated waits its turn
     moments = {
         "end of the forward pass": text + vision + p.cast * shape.parameters,
@@ -178,7 +193,8 @@ def head_peak(shape: Shape, tokens: int, setup: Setup) -> float:
     """Bytes of the fused LM head's backward: a tile of logits, the gradients of head and stream in float32."""
     copies = 1 if setup.on_gpu else 8  # Triton works in place; torch's steps on a CPU each make a tile
     tile = min(tokens, HEAD_TOKENS) * min(shape.vocab_size, HEAD_COLUMNS) * 4
-    return copies * tile + 4 * shape.vocab_size * shape.hidden_size + 3 * 4 * tokens * shape.hidden_size
+    head = 4 * shape.vocab_size * shape.hidden_size if setup.adapter is None else 0  # a frozen head has no gradient
+    return copies * tile + head + 3 * 4 * tokens * shape.hidden_size
 
 
 def generation_peak(shape: Shape, load: Load, p: Precision) -> float:

@@ -1,10 +1,13 @@
 """The sizes of a Qwen2-VL, from its config.json or built in for 2B and 7B, and its exact number of parameters."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from open_r1.recipe.settings import LORA_TARGETS
 from open_r1.schema import UserError
+from open_r1.utils.names import unknown_name
 
 PATCH = 14  # pixels; two frames of 14 x 14 x 3 enter the vision tower per patch, 2 x 2 patches make one token
 PATCH_VALUES, PATCHES_PER_TOKEN = 2 * 3 * PATCH**2, 4
@@ -51,6 +54,20 @@ class Shape:
     def parameters(self) -> int:
         """All parameters; 2,208,985,600 for the 2B."""
         return self.text_parameters + self.vision_parameters
+
+
+def adapter_parameters(shape: Shape, rank: int, targets: Collection[str] = LORA_TARGETS) -> int:
+    """Parameters of LoRA's matrices on these projections of every decoder layer: rank x (inputs + outputs) each.
+
+    Raises UserError for a target that is none of them: what it would match is PEFT's to say, not arithmetic's.
+    """
+    H, I, kv = shape.hidden_size, shape.intermediate_size, shape.kv_size  # noqa: E741
+    sizes = {"q_proj": 2 * H, "k_proj": H + kv, "v_proj": H + kv, "o_proj": 2 * H}
+    sizes |= {"gate_proj": H + I, "up_proj": H + I, "down_proj": I + H}
+    for target in targets:
+        if target not in sizes:
+            raise unknown_name("lora.target_modules", target, sizes)
+    return shape.num_hidden_layers * rank * sum(sizes[target] for target in targets)
 
 
 QWEN2_VL_VISION = {"depth": 32, "embed_dim": 1280, "mlp_ratio": 4}

@@ -46,6 +46,7 @@ class Recipe(Settings, TRLSettings):
             check_type(values[key], grpo_keys()[key].types, key)
         recipe = super().read(values, where)
         recipe._given = dict(values)
+        recipe._check_vllm()  # it asks what was given
         return recipe
 
     def given(self) -> JsonObject:
@@ -69,8 +70,9 @@ class Recipe(Settings, TRLSettings):
 
     def for_trl(self) -> JsonObject:
         """What was given of TRL's keys, and what `loss_level` makes of them (docs/METHOD.md)."""
+        uncorrected = {"vllm_importance_sampling_correction": False} if self.use_vllm and self.cuts else {}
         of_reply = {"importance_sampling_level": "sequence", "loss_type": "luspo"} if self.loss_level == "reply" else {}
-        return {key: value for key, value in self._given.items() if key not in self.own_keys()} | of_reply
+        return {key: value for key, value in self._given.items() if key not in self.own_keys()} | of_reply | uncorrected
 
     @property
     def num_samples(self) -> int:
@@ -98,6 +100,12 @@ class Recipe(Settings, TRLSettings):
     def policy_options(self) -> dict[str, str]:
         """What loading the policy is given beside its path: `attn_implementation` and `revision` where they are set."""
         return dict(self.model_init_kwargs) if isinstance(self.model_init_kwargs, dict) else {}
+
+    @property
+    def cuts(self) -> list[str]:
+        """What cuts the distribution that the policy samples from, beside its temperature."""
+        off = {"top_p": self.top_p == 1, "top_k": self.top_k == 0, "min_p": not self.min_p}
+        return [f"{key} = {getattr(self, key)}" for key, is_off in off.items() if not is_off]
 
     @property
     def half_precision(self) -> bool:
@@ -134,6 +142,19 @@ class Recipe(Settings, TRLSettings):
                 f" ddp_timeout = {self.ddp_timeout}, or processes that wait would be given up; raise ddp_timeout"
             )
         return self
+
+    def _check_vllm(self) -> None:
+        """TRL's importance-sampling correction sets vLLM's log-probs after top-p, top-k and min-p beside those before.
+
+        It multiplies the update of a reply by their ratio: at a kept mass of 0.97 a token, 200 tokens make 0.002.
+        External candidates have no such ratio.
+        """
+        if self.use_vllm and self._given.get("vllm_importance_sampling_correction") and self.cuts:
+            raise UserError(
+                f"use_vllm with {', '.join(self.cuts)}: vLLM's log-probs are those after the cut, and TRL's correction"
+                " would scale the policy's own replies down by the mass that was cut at each token; leave"
+                " vllm_importance_sampling_correction out, which turns it off"
+            )
 
     @model_validator(mode="after")
     def _check_group(self) -> Self:

@@ -26,6 +26,8 @@ from open_r1.utils.provenance import ROOT
 GRACE_S = 30.0  # how far past the deadline a busy machine may deliver before the loop counts as blocked
 RECIPES = ROOT / "recipes"
 
+# The projections of the language model that an adapter is put on by default; the vision tower's have other names.
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 Model = Literal["tiny", "2b", "7b"]
 DataSize = Literal["tiny", "full"]
 PromptKind = Literal["reasoning", "direct"]
@@ -384,7 +386,10 @@ class Settings(Checked):
     warn_flat_steps: int = setting(20, "Warn when the policy's accuracy or reward stayed for so many steps.", **NEVER)
     warn_kl: float = setting(2.0, "Warn when kl/policy is above so many nats per token.", **NEVER)
 
-    accelerate_config: str = setting("zero2", "File in recipes/accelerate_configs used when several processes train.")
+    accelerate_config: str = setting(
+        "zero2",
+        "File in recipes/accelerate_configs used when several processes train; on CPUs ddp where none is given.",
+    )
     argv: list[str] = setting([], "The command line that made this recipe; launch.py writes it.")
 
     @field_validator("task", "method", "accelerate_config", "selection", "advantage_baseline")

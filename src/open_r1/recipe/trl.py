@@ -256,6 +256,7 @@ class TRLSettings(Checked):
     vllm_max_model_length: int | None = bounded(ge=1)
     vllm_tensor_parallel_size: int = bounded(ge=1)
     vllm_gpu_memory_utilization: float = bounded(rule="it is a share in (0, 1]", gt=0, le=1)
+    vllm_importance_sampling_correction: bool
     vllm_importance_sampling_mode: Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask"]
     vllm_importance_sampling_clip_max: float | None = bounded(gt=0)
     vllm_importance_sampling_clip_min: float | None = bounded(ge=0)

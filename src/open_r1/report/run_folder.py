@@ -31,6 +31,7 @@ class Summary(TypedDict):
     steps: int
     seconds: dict[str, float | None]
     peak_rss_mib: float
+    distributed: Mapping[str, object] | None
     base_weights: str | None
     base: dict[str, SetScores]
     final: dict[str, SetScores]
@@ -92,13 +93,14 @@ def write_summary(
     stages: Sequence[Path] | None = None,
     base_weights: str | None = None,
     warnings: Sequence[Mapping[str, object]] = (),
+    distributed: Mapping[str, object] | None = None,
 ) -> Summary:
     """Write `run`/summary.json and return what it holds; steps, dead groups and shares come from metrics.jsonl.
 
     `seconds` has every one of STAGES but `install`, None for a stage that was not needed. `base` and `final` are the
     results before and after training by test set; `stages` are the folders of the training stages, by default `run`
     alone; `base_weights` says which policy training began with (`weights_digest`); `warnings` are
-    those of the run. Dead groups and shares are None
+    those of the run; `distributed` how many processes trained and what they shared. Dead groups and shares are None
     where no stage keeps candidates. Raises UserError where a stage's metrics.jsonl cannot be read.
     """
     assert set(seconds) == set(STAGES[1:]), f"seconds must have exactly {STAGES[1:]}, not {tuple(seconds)}"
@@ -120,6 +122,7 @@ def write_summary(
         "steps": sum(log[-1]["step"] for log in logs),
         "seconds": {"install": install_seconds(), **seconds},
         "peak_rss_mib": peak_rss_mib(),
+        "distributed": distributed,
         "base_weights": base_weights,
         "base": {name: result.as_json() for name, result in with_pooled_ood(base).items()},
         "final": {name: result.as_json() for name, result in with_pooled_ood(final).items()},

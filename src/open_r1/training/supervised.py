@@ -10,7 +10,9 @@ from trl.trainer.sft_trainer import SFTTrainer
 
 from open_r1.configs import EKIPLConfig
 from open_r1.data.prompts import to_dataset
+from open_r1.policy.sharding import deepspeed_on_cpu
 from open_r1.recipe.rules import Recipe
+from open_r1.recipe.settings import LORA_TARGETS
 from open_r1.recipe.step import cut_step
 from open_r1.schema import Row
 from open_r1.tasks import Task
@@ -20,18 +22,17 @@ from open_r1.utils.files import JsonObject
 
 # What the sft stage takes over from the run; everything else is TRL's default or the recipe's `sft`.
 SHARED = (
-    *("seed", "use_cpu", "bf16", "gradient_checkpointing", "dataloader_pin_memory", "disable_tqdm", "report_to"),
+    *("seed", "use_cpu", "ddp_backend", "bf16", "gradient_checkpointing", "dataloader_pin_memory", "disable_tqdm"),
+    "report_to",
     *("optim", "lr_scheduler_type", "warmup_steps", "logging_steps", "save_strategy", "save_steps", "save_total_limit"),
 )
-# The projections of the language model; the vision tower's are called otherwise and stay as they are.
-LORA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
 def lora_config(recipe: Recipe) -> LoraConfig | None:
     """Return what the recipe's `lora` describes; None where every weight is trained."""
     if recipe.lora is None:
         return None
-    return LoraConfig(**({"target_modules": LORA_TARGETS, "task_type": "CAUSAL_LM"} | recipe.lora.given()))
+    return LoraConfig(**({"target_modules": list(LORA_TARGETS), "task_type": "CAUSAL_LM"} | recipe.lora.given()))
 
 
 class StepOfRows(NamedTuple):
@@ -66,7 +67,8 @@ def build_sft(
     step = StepOfRows(recipe.prompts_per_step, sft.per_device_train_batch_size, sft.gradient_accumulation_steps)
     at_once, micro_batches = cut_step(step, config.world_size)
     batch: JsonObject = {"per_device_train_batch_size": at_once, "gradient_accumulation_steps": micro_batches}
-    args = SFTConfig(str(folder), **(settings | ours | sft.given() | batch))
+    with deepspeed_on_cpu():
+        args = SFTConfig(str(folder), **(settings | ours | sft.given() | batch))
     return WholeSFTTrainer(
         model=model,
         args=args,

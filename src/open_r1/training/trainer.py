@@ -41,6 +41,7 @@ from open_r1.training.checkpoints import WholeCheckpoints
 from open_r1.training.sharing_trainer import SharingTrainer
 from open_r1.training.tally import Tally
 from open_r1.training.teachers import Teachers, nobody
+from open_r1.training.vllm_engine import pictures_as_trained, see_pictures_once
 from open_r1.utils.files import JsonObject
 
 Grade = Callable[[str, str], Score]  # (reply, answer) -> Score
@@ -93,7 +94,11 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         candidate_log: CandidateLog | None = None,
         **kwargs: Any,
     ):
-        super().__init__(*args, **kwargs)
+        pictures = max((len(row.images) for row in rows.values()), default=0)
+        with pictures_as_trained(kwargs["args"].use_vllm, kwargs["processing_class"], pictures):
+            super().__init__(*args, **kwargs)
+        if self.use_vllm:
+            see_pictures_once(self.vllm_generation, self.processing_class)
         self.rows, self.grade = rows, grade
         self.teachers = teachers
         self.G = cast(int, self.num_generations)
