@@ -24,9 +24,6 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
-
 from open_r1.rewards.math_answer import grade_math
 from open_r1.rewards.tags import MAX_ANSWER
 from open_r1.schema import UserError

@@ -9,15 +9,11 @@ import argparse
 import json
 import random
 import resource
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
-
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 from open_r1.rewards.math_answer import grade_math
 from open_r1.schema import UserError

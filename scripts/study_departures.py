@@ -16,16 +16,13 @@ import signal
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-# The script also runs where the package is not installed.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
 import study_learning as learning
 from open_r1.schema import UserError
+from open_r1.utils.files import write_json
 from open_r1.utils.names import unknown_name
-from open_r1.utils.provenance import hardware, write_json
+from open_r1.utils.provenance import figure, hardware
 from study_learning import Job
 
 TASK = "clevr_math"
@@ -71,6 +68,31 @@ def difference(runs: Sequence[Mapping[str, Any]], cell: str) -> dict[str, Any]:
     return entry
 
 
+def results(runs: Sequence[Mapping[str, Any]], command: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """What results/departures.json holds: every run, and the figures of docs/RESULTS.md."""
+    cells = [difference(runs, cell) for cell in CELLS if any(run["cell"] == cell for run in runs)]
+    figures = [
+        figure(f"{cell['cell']}: {'in' if name == 'id' else 'out of'} domain, seed {seed}", points, "points")
+        for cell in cells
+        if cell["cell"] != WHOLE
+        for name in ("id", "ood")
+        for seed, points in zip(seeds, cell[f"{name}_difference"], strict=True)
+    ]
+    return {
+        "name": "What each departure from the paper is worth: EKIPL+ on counting, points against the recipe as it is",
+        "command": command,
+        "commit": ", ".join(sorted({run["commit"] for run in runs})),
+        "hardware": hardware(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "task": TASK,
+        "method": "ekipl_plus",
+        "seeds": list(seeds),
+        "figures": figures,
+        "cells": cells,
+        "measured": list(runs),
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the runs and write the results; exit status 1 where a run failed, 2 for invalid input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,20 +112,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     runs = [result_of(job) for job in jobs_of(list(CELLS), args.seeds) if (job.folder / "summary.json").is_file()]
     words = sys.argv[1:] if argv is None else argv
-    write_json(
-        learning.RESULTS / "departures.json",
-        {
-            "command": shlex.join(["python", "scripts/study_departures.py", *words]),
-            "commit": ", ".join(sorted({run["commit"] for run in runs})),
-            "hardware": hardware(),
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "task": TASK,
-            "method": "ekipl_plus",
-            "seeds": args.seeds,
-            "cells": [difference(runs, cell) for cell in CELLS if any(run["cell"] == cell for run in runs)],
-            "runs": runs,
-        },
-    )
+    command = shlex.join(["python", "scripts/study_departures.py", *words])
+    write_json(learning.RESULTS / "departures.json", results(runs, command, args.seeds))
     for job, reason in failed.items():
         print(f"{job.cell}, seed {job.seed} failed: {reason}; see {job.command.log}", file=sys.stderr)
     return 1 if failed else 0
