@@ -92,7 +92,7 @@ def describe_pool(line: JsonObject) -> JsonObject:
     candidates = [
         {key: c[key] for key in CANDIDATE}
         | {part: c[part] for part in PARTS if part in c}
-        | {"said": parse_reply(c["text"]).answer}
+        | {"said": parse_reply(c["text"]).graded}
         for c in pool
     ]
     return {key: line[key] for key in PROMPT} | {"dead": dead, "candidates": candidates}

@@ -17,6 +17,7 @@ from transformers.trainer_callback import TrainerControl, TrainerState
 from open_r1.method.selection import ranking
 from open_r1.schema import Candidate, Row
 from open_r1.utils.files import JsonObject, append_jsonl, cut_after_step
+from open_r1.utils.images import open_picture
 from open_r1.utils.markdown import markdown
 
 COLUMNS = ("step", "id", "problem", "answer", "source", "text", "reward", "rank", "kept", "advantage")
@@ -118,7 +119,11 @@ def _log_wandb(lines: Sequence[JsonObject]) -> None:
 
     if wandb.run is None:
         return
-    heads = [f"image {i + 1}" for i in range(len(lines[0]["images"]))]  # a task's rows have equally many
-    pictures = [[wandb.Image(path) for path in line["images"]] for line in lines for _ in line["candidates"]]
+    most = max(len(line["images"]) for line in lines)
+    heads = [f"image {i + 1}" for i in range(most)]
+    pictures: list[list[Any]] = []
+    for line in lines:
+        shown = [wandb.Image(open_picture(Path(path)).image) for path in line["images"]]  # as the policy sees them
+        pictures += [shown + [None] * (most - len(shown))] * len(line["candidates"])
     rows: list[Any] = [[*images, *row] for images, row in zip(pictures, table_rows(lines), strict=True)]
     wandb.log({"candidates": wandb.Table(columns=[*heads, *COLUMNS], data=rows)}, commit=False)

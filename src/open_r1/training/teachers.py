@@ -39,9 +39,9 @@ def nobody(own_PN: list[list[Candidate]]) -> Gathered:
 class Teachers:
     """The external models of a run as the trainer sees them."""
 
-    def __init__(self, pool: Gatherer, task: Task, asking: Asking = ASKING):
-        """Serve `pool` with the prompts of `task`."""
-        self.pool, self.task, self.asking = pool, task, asking
+    def __init__(self, gatherer: Gatherer, task: Task, asking: Asking = ASKING):
+        """Ask through `gatherer` with the prompts of `task`."""
+        self.gatherer, self.task, self.asking = gatherer, task, asking
         self._ahead: LookAhead | None = None
         self._rows: list[Row] = []  # by the sampler's index
         self._places: dict[str, int] = {}
@@ -73,10 +73,10 @@ class Teachers:
         self._asked = len(rows_P), len(rows_P)
         if below is not None:
             return lambda own_PN: self._ask_where_weak(rows_P, own_PN, below, step)
-        pending = self.pool.ask([self._request(row, step) for row in rows_P], self.asking.deadline_s)
+        pending = self.gatherer.ask([self._request(row, step) for row in rows_P], self.asking.deadline_s)
         if self._ahead is not None:
             coming = self._ahead.coming(self._places[rows_P[0].id], min(self.asking.prefetch_steps, left))
-            self.pool.prefetch([self._request(self._rows[place], step) for place in coming])
+            self.gatherer.prefetch([self._request(self._rows[place], step) for place in coming])
         return lambda _: pending()
 
     def score(self, rows_P: Sequence[Row], groups: Groups, step: int) -> Groups:
@@ -86,10 +86,10 @@ class Teachers:
             [(pool[k].source, pool[k].text) for k in kept_G]
             for pool, kept_G in zip(groups.pools, groups.kept_PG, strict=True)
         ]
-        known_P = self.pool.score(requests, written_PG, self.asking.deadline_s)
+        known_P = self.gatherer.score(requests, written_PG, self.asking.deadline_s)
 
         def told(p: int, candidate: Candidate) -> Candidate:
-            names = [name for name in self.pool.names if (name, candidate.text) in known_P[p]]
+            names = [name for name in self.gatherer.names if (name, candidate.text) in known_P[p]]
             others = {name: known_P[p][name, candidate.text] for name in names if name != candidate.source}
             return scored_by(candidate, others)
 
@@ -97,11 +97,11 @@ class Teachers:
 
     def count(self, tally: Tally, gathered: Gathered) -> None:
         """Count what came of this generation's questions (docs/METRICS.md)."""
-        for name in self.pool.names:
+        for name in self.gatherer.names:
             tally.sum(f"external/{name}/failures", gathered.failures.get(name, 0))
         tally.longest("external/wait_s", gathered.wait_s)
         tally.ratio("external/asked", *self._asked)
-        for name, usage in self.pool.usage().items():
+        for name, usage in self.gatherer.usage().items():
             tally.ratio(f"external/{name}/hit_rate", usage.hits, usage.asked)
             tally.latest(f"external/{name}/usd", usage.usd)
 
@@ -112,9 +112,9 @@ class Teachers:
         right_P = [sum(c.score.accuracy == 1 for c in own) / len(own) for own in own_PN]
         weak = [p for p, right in enumerate(right_P) if right < below]
         self._asked = len(weak), len(rows_P)
-        gathered = self.pool.ask([self._request(rows_P[p], step) for p in weak], self.asking.deadline_s)()
+        gathered = self.gatherer.ask([self._request(rows_P[p], step) for p in weak], self.asking.deadline_s)()
         answers: list[Answers] = [
-            {name: [] for name in self.pool.names} for _ in rows_P
+            {name: [] for name in self.gatherer.names} for _ in rows_P
         ]  # not asked: no reply, no failure
         for p, answer in zip(weak, gathered.answers, strict=True):
             answers[p] = answer
