@@ -105,7 +105,7 @@ class EKIPLTrainer(WholeCheckpoints, SharingTrainer):
         self.N = num_policy_samples or self.G
         self.rule = Rule(selection, max_external, advantage_baseline, scaled=self.scale_rewards != "none")
         self.weighting = weighting
-        self.sources = [POLICY, *(teachers.pool.names if teachers else ())]
+        self.sources = [POLICY, *(teachers.gatherer.names if teachers else ())]
         self.candidate_log = candidate_log
         self.log_completions = False  # `candidate_log` is that table, with the advantages that are trained on
         self.tally = Tally()
