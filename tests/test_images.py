@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, ImageOps
 from open_r1.cli.check_data import main as check_data
 from open_r1.data.prompts import conversations, messages, to_dataset
 from open_r1.evaluation.backends import vllm_part
-from open_r1.external.hosted.chat import chat, picture_sizes
+from open_r1.external.hosted.chat import chat, prompt_sizes
 from open_r1.external.provider import Request
 from open_r1.schema import Row, UserError
 from open_r1.tasks import get_task
@@ -183,7 +183,7 @@ def test_training_evaluation_and_external_models_see_the_same_pixels_of_every_fi
     for other in (trained, turn["content"][0]["image"], vllm_turn["content"][0]["image_pil"], sent(path)):
         assert np.array_equal(np.asarray(other), pixels)
     assert picture_size(path) == picture.image.size
-    assert picture_sizes(Request(row(path), messages(row(path), TASK)), 480_000) == [picture.image.size]
+    assert prompt_sizes(Request(row(path), messages(row(path), TASK)), 480_000) == [picture.image.size]
 
 
 def test_check_data_names_every_picture_that_it_had_to_change(folder, capsys):
@@ -214,7 +214,7 @@ def test_a_turned_photograph_is_scaled_down_upright(tmp_path):
     assert picture_size(tmp_path / "a.jpg") == (480, 800)
     request = Request(row(tmp_path / "a.jpg"), messages(row(tmp_path / "a.jpg"), TASK))
     small = sent(tmp_path / "a.jpg", max_pixels=960)
-    assert small.size == (24, 40) and picture_sizes(request, 960) == [(24, 40)]
+    assert small.size == (24, 40) and prompt_sizes(request, 960) == [(24, 40)]
     assert np.abs(np.asarray(small).astype(int) - shown(SCENE, 6)).mean() < LOSSY
 
 
