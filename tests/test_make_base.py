@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from open_r1.training import base_policy
 from open_r1.schema import UserError
 from open_r1.tasks import get_task
+from open_r1.training import base_policy
 
 TASK = get_task("trance")
 
@@ -52,7 +52,8 @@ def test_a_base_stopped_in_its_second_phase_goes_on_where_it_was_and_ends_the_sa
         return one
 
     monkeypatch.setattr(base_policy, "to_dataset", lambda rows, *a, **k: sets.append(rows) or datasets(rows, *a, **k))
-    monkeypatch.setattr(base_policy.WholeSFTTrainer, "training_step", stop_at(4 + 3))  # in the second epoch of the second phase
+    seventh = stop_at(4 + 3)  # in the second epoch of the second phase
+    monkeypatch.setattr(base_policy.WholeSFTTrainer, "training_step", seventh)
     with pytest.raises(KeyboardInterrupt):
         make("cut")
     asked = [[row.problem == "What do the pictures show?" for row in rows] for rows in sets]
