@@ -73,7 +73,7 @@ def test_both_prompt_kinds_can_be_asked(ask, tmp_path):
     [
         (["--k=0"], "is asked at least once"),
         (["--split=odd"], "did you mean 'ood'"),
-        (["--backend=hg"], "did you mean 'hf'"),
+        (["--backend=hff"], "did you mean 'hf'"),
         (["--backend=api"], "one external model, and 0 are given"),
         (["--backend=api", "--teachers=gpt-4o-gemini"], "choose by TEACHERS=file EXTERNAL=name"),
         (["--k=2", "--temperature=0"], "gives one reply k times"),

@@ -12,7 +12,7 @@ POLICY = "policy"  # Candidate.source of the model that is trained; any other so
 
 
 class UserError(ValueError):
-    """Something the user gave cannot be meant: the message is one line with what, where, the rule and the remedy.
+    """The user gave a value that cannot be right: the message is one line with what, where, the rule and the remedy.
 
     Entries print the message alone and exit with status 2; every other exception keeps its traceback. What the message
     quotes (file names, a server's words) may hold escape codes that a terminal would obey; they are written out.

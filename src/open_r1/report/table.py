@@ -7,6 +7,7 @@ import numpy as np
 
 from open_r1.report.published import COLUMNS, METHODS, OTHER_MODELS, QWEN2_VL
 from open_r1.report.runs import Run, of, tasks_of
+from open_r1.schema import UserError
 from open_r1.tasks import TASKS
 
 
@@ -14,7 +15,15 @@ def table(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     """Return head and rows of Table 1: the paper's numbers, then ours as mean ± standard deviation over seeds.
 
     A task's `mean` is our own average: the mean of its sets. The paper's averages mix formulas and are not repeated.
+    Raises UserError where a run lacks a set of the table.
     """
+    for run in runs:
+        lacking = [name for task, name, _ in COLUMNS if task == run.key[0] and name not in run.summary["final"]]
+        if lacking:
+            raise UserError(
+                f"{run.folder} has the test sets {', '.join(run.summary['final'])} and not {', '.join(lacking)}, which"
+                " the table compares; leave out runs on data of your own"
+            )
     model = runs[0].summary["model"]
     head = ["model", "method", "source", "seeds"]
     for task in TASKS:

@@ -20,6 +20,9 @@ _WAKE_UP = 0.5
 class GradingTimeout(UserError):
     """Grading took longer than `SECONDS`: the step ends, no score is given."""
 
+    def __init__(self, message: object = "grading took too long"):  # Python raises it in a thread without a message
+        super().__init__(message)
+
 
 class _Watch:
     """What is graded at the moment, by thread; one for each process."""
