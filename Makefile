@@ -69,8 +69,8 @@ install: $(STAMP)  ## make .venv with everything in setup.py (again only when se
 
 # uv, not pip: torch and torchvision must come together from the index, where pip may prefer a local torch without it.
 $(STAMP): setup.py
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
-		{ echo "$$($(PYTHON) --version 2>&1) is not Python 3.11 or 3.12; give one that is: make PYTHON=python3.11 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+		{ echo "$$($(PYTHON) --version 2>&1) is not Python 3.11, 3.12 or 3.13; give one that is: make PYTHON=python3.11 ..." >&2; exit 2; }
 	@start=$$SECONDS; set -e; \
 	test -x $(PY) || $(PYTHON) -m venv .venv; \
 	$(PY) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \

@@ -1,6 +1,6 @@
 """Package and pins. Every version the project depends on is named here, once; INSTALL means `pip install -e .[dev]`.
 
-The set was resolved together for Python 3.11 and 3.12. TRL is pinned exactly because `trainer.py` patches its seams
+The set was resolved together for Python 3.11, 3.12 and 3.13. TRL is pinned exactly because `trainer.py` patches its seams
 (see UPSTREAM.md and `tests/test_trl_contract.py`); litellm 1.82.7 and 1.82.8 were compromised and must never be used.
 """
 
@@ -51,6 +51,8 @@ GPU = ["vllm==0.31.0", *DEEPSPEED, "flash-attn==2.8.3.post2"]
 setup(
     name="open-r1",
     version="0.1.0",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
     description="Vision-EKIPL: reinforcement learning of vision-language models with external candidates",
     package_dir={"": "src"},
     packages=find_packages("src"),
