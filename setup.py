@@ -1,6 +1,6 @@
 """Package and pins. Every version the project depends on is named here, once; INSTALL means `pip install -e .[dev]`.
 
-The set was resolved together for Python 3.11, 3.12 and 3.13. TRL is pinned exactly because `trainer.py` patches its seams
+The set was resolved together for Python 3.11 to 3.13. TRL is pinned exactly because `trainer.py` patches its seams
 (see UPSTREAM.md and `tests/test_trl_contract.py`); litellm 1.82.7 and 1.82.8 were compromised and must never be used.
 """
 

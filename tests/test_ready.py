@@ -67,7 +67,7 @@ def test_a_server_that_serves_another_model_is_noticed():
         free = {"api_base": server.url} | FREE
         assert lines(model="hosted_vllm/m", **free) == []
         [line] = lines(model="hosted_vllm/other", **free)
-        assert line.endswith("serves m, not 'other'; mend model")
+        assert line.endswith("serves m, not 'other'; correct model")
         assert server.asked == []
         with pytest.raises(UserError, match="serves m, not 'other'"):
             build_providers([ExternalModelConfig(**entry(model="hosted_vllm/other", **free))], 0, 10**6)

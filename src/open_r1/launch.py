@@ -88,7 +88,7 @@ def run_environment(recipe: Recipe, processes: int) -> dict[str, str]:
     configuration = accelerate_config(recipe, processes)
     if recipe.use_cpu and configuration == "ddp":
         environment["ACCELERATE_USE_CPU"] = "true"  # without it accelerate starts them but syncs no gradients
-    elif recipe.use_cpu and configuration:  # DeepSpeed asks what device there is; it is told
+    elif recipe.use_cpu and configuration:  # DeepSpeed asks what device there is
         environment |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     return environment
 

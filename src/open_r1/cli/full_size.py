@@ -149,10 +149,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--layers", type=int, help=f"text layers, with {VISION_BLOCKS} vision blocks; default: all")
     args = parser.parse_args(argv)
     shape = shape_of(args.model, args.layers)
-    aside = args.output.with_name(args.output.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)  # of a start that was killed
-    write_checkpoint(aside, shape)
-    aside.rename(args.output)
+    temporary = args.output.with_name(args.output.name + ".part")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a start that was killed
+    write_checkpoint(temporary, shape)
+    temporary.rename(args.output)
     print(f"{args.output}: {shape.parameters:,} parameters with random weights")
 
 

@@ -114,8 +114,8 @@ def api(provider: Provider, task: Task, kind: PromptKind, deadline_s: float) -> 
                 chunk = rows[start : start + AT_ONCE]
                 requests = [Request(group[0].row, messages(group[0].row, task, kind)) for group in chunk]
                 for group, answers in zip(chunk, pool.ask(requests, deadline_s)().answers, strict=True):
-                    told = answers[provider.name]
-                    texts = [] if isinstance(told, Failure) else [reply.text for reply in told]
+                    answered = answers[provider.name]
+                    texts = [] if isinstance(answered, Failure) else [reply.text for reply in answered]
                     yield from zip(group, [*texts, *[None] * len(group)], strict=False)
         finally:
             pool.close()

@@ -137,9 +137,9 @@ def print_scores(scores: Scores, folder: Path) -> None:
     for head in ("test set", "accuracy", "format", *(f"pass@{k}" for k in passes if k != "1"), "failed", "rows"):
         table.add_column(head, justify="left" if head == "test set" else "right", no_wrap=True)
     for name, cell in scores["sets"].items():
-        told = [f"{100 * cell['accuracy']:.1f} ± {100 * cell['stderr']:.1f}", f"{100 * cell['format']:.1f}"]
-        told += [f"{100 * cell['pass_at_k'][k]['mean']:.1f}" for k in passes if k != "1"]
-        table.add_row(name, *told, str(cell["failed"]), str(cell["n"]))
+        cells = [f"{100 * cell['accuracy']:.1f} ± {100 * cell['stderr']:.1f}", f"{100 * cell['format']:.1f}"]
+        cells += [f"{100 * cell['pass_at_k'][k]['mean']:.1f}" for k in passes if k != "1"]
+        table.add_row(name, *cells, str(cell["failed"]), str(cell["n"]))
     cameras = any(name.startswith("ood_") for name in scores["sets"])  # then "ood" pools them
     console = Console(width=120, highlight=False, soft_wrap=True)
     console.print(table)

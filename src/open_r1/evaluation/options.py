@@ -1,4 +1,4 @@
-"""What `make eval` is told: recipe and command line as one mapping, who answers, and which folder may hold it."""
+"""What `make eval` is asked to do: recipe and command line, who answers, and in which folder."""
 
 import argparse
 import functools

@@ -40,8 +40,8 @@ def evaluate_path(
     With `again` it is likely to be asked the same by another run: its replies are kept, and taken from where they are.
     """
     device, options = PartialState().device, recipe.policy_options
-    told = " ".join([str(device), *options.values()])
-    digest = known_replies.policy_digest(path, told, recipe.max_pixels) if again else None
+    setup = " ".join([str(device), *options.values()])
+    digest = known_replies.policy_digest(path, setup, recipe.max_pixels) if again else None
 
     @functools.cache
     def policy() -> Policy:

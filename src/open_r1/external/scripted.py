@@ -1,4 +1,4 @@
-"""Scripted external models: they answer from the row's ground truth, right as often as told, without network or GPU.
+"""Scripted external models: they answer from the row's ground truth, as often as the recipe says; no network, no GPU.
 
 How right. Each reply has a quality u, uniform in (0, 1), and is right iff u < accuracy, so mean accuracy is exactly
 `accuracy`. Qualities of replies to one question are correlated by a probit model, u = Phi(sqrt(rho) z +

@@ -89,11 +89,11 @@ def _aligned(given: Sequence[float], encoded: int, length: int) -> tuple[float, 
     return (*given, 0.0)[:length] if len(given) - encoded in (0, 1) else tuple(given)
 
 
-def scored_by(candidate: Candidate, told: Mapping[str, Sequence[float]]) -> Candidate:
+def scored_by(candidate: Candidate, logprobs: Mapping[str, Sequence[float]]) -> Candidate:
     """Return the candidate with the log-probs of external models that did not write it, by their names."""
     length = len(candidate.token_ids)
     encoded = length if candidate.truncated else length - 1
-    return replace(candidate, others={name: _aligned(given, encoded, length) for name, given in told.items()})
+    return replace(candidate, others={name: _aligned(given, encoded, length) for name, given in logprobs.items()})
 
 
 def encode_as_text(texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase") -> list[list[int]]:

@@ -87,9 +87,9 @@ class Groups:
         out_logprobs: list[list[float | None]] = []
         for p, k, candidate in self._kept_places():
             own = None if candidate.external else p * N + k
-            told = [{"role": "assistant", "content": candidate.text}]
+            turn = [{"role": "assistant", "content": candidate.text}]
             out_ids.append(list(candidate.token_ids) if own is None else generated.completion_ids[own])
-            out_texts.append(told if own is None else generated.completions[own])
+            out_texts.append(turn if own is None else generated.completions[own])
             if generated.logprobs is not None:
                 # None, not 0.0: TRL reads None as "unknown" and takes the ratio as 1
                 unknown: list[float | None] = [None] * len(candidate.token_ids)

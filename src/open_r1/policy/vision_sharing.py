@@ -38,7 +38,7 @@ def without_adapter(model: PreTrainedModel) -> PreTrainedModel:
 def shareable_backbone(model: PreTrainedModel) -> Backbone | None:
     """Return the backbone (vision tower and language model without head), None where it is of another architecture.
 
-    A PEFT model's is that of the model it adapts. The fall-back is told in one line of the log.
+    A PEFT model's is that of the model it adapts. The log names the fall-back in one line.
     """
     base = without_adapter(model)
     backbone = base.base_model

@@ -104,8 +104,8 @@ def _first_rule(error: ValidationError, model: type[Checked], where: str) -> Use
     first = error.errors(include_url=False)[0]
     kind, value = first["type"], first["input"]
     inside: JsonObject = first.get("ctx", {})
-    if isinstance(told := inside.get("error"), UserError):
-        return UserError(f"{where}.{told}" if where else str(told))
+    if isinstance(broken := inside.get("error"), UserError):
+        return UserError(f"{where}.{broken}" if where else str(broken))
     name, *items = first["loc"]
     field, prefix = model.model_fields[str(name)], f"{where}." if where else ""
     at = f"{prefix}{name}" + "".join(f"[{item}]" if isinstance(item, int) else f".{item}" for item in items)

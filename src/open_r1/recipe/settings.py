@@ -284,7 +284,7 @@ class Settings(Checked):
     prompts_per_step: int | None = setting(
         None, "Prompts per optimizer step, over all processes; gradient_accumulation_steps follows from it.", ge=1
     )
-    # TRL's, with another default, so that a value that was given can be told from one that was not.
+    # TRL's, with another default, so that a given value differs from one that was not given.
     gradient_accumulation_steps: int | None = setting(
         None, "Micro-batches of a step; empty: see prompts_per_step.", ge=1
     )

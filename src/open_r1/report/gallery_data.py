@@ -20,7 +20,7 @@ from open_r1.utils.images import open_picture
 PROMPT = ("step", "id", "kind", "images", "problem", "answer")  # keys of a line that the page shows
 CANDIDATE = ("source", "text", "reward", "truncated", "rank", "kept", "advantage")
 PARTS = ("accuracy", "format", "full", "partial")  # of a reward; trance alone has the last two
-CURVE_POINTS = 1000  # more cannot be told apart on a screen
+CURVE_POINTS = 1000  # a screen shows no more
 PICTURE_BYTES = 12_000_000  # of all pictures together as they stand in the page, so that text has room beside them
 LARGEST_PICTURE = 64_000  # bytes of one picture, however few there are
 SHOWN = ("PNG", "JPEG", "WEBP", "GIF")  # what every browser shows
@@ -105,8 +105,8 @@ def choose(pools: Sequence[JsonObject], steps: Sequence[int], most: int) -> list
     """
     sizes = Counter(pool["step"] for pool in pools)
     if missing := sorted(set(steps) - set(sizes)):
-        told = f"{len(sizes)} steps from {min(sizes)} to {max(sizes)}"
-        raise UserError(f"steps {missing} were not written; candidates.jsonl has {told}; give some of those")
+        written = f"{len(sizes)} steps from {min(sizes)} to {max(sizes)}"
+        raise UserError(f"steps {missing} were not written; candidates.jsonl has {written}; give some of those")
     wanted = list(steps) or list(sizes)
     for count in range(min(len(wanted), most), 0, -1):
         chosen = {wanted[i] for i in np.linspace(0, len(wanted) - 1, count).round().astype(int)}

@@ -39,9 +39,9 @@ def passing_table(runs: Sequence[Run]) -> str:
             for name in ("id", "ood"):
                 if (found := passing_share(of(runs, task, method), of(runs, task, "grpo"), name)) is not None:
                     share, prompts = found["share"], found["prompts"]
-                    told = ["not reached"] * 2 if share is None else [f"{prompts:.0f}", f"{100 * share:.0f} %"]
+                    reached = ["not reached"] * 2 if share is None else [f"{prompts:.0f}", f"{100 * share:.0f} %"]
                     level = f"{100 * (found['level'] or 0):.1f}"
-                    rows.append([get_task(task).title, METHODS[method], name.upper(), level, *told])
+                    rows.append([get_task(task).title, METHODS[method], name.upper(), level, *reached])
     return markdown(["task", "method", "set", "GRPO's final score", "prompts", "share of GRPO's prompts"], rows)
 
 

@@ -74,7 +74,7 @@ def read_runs(folders: Iterable[Path]) -> list[Run]:
         found = (
             [folder] if (folder / "summary.json").is_file() else sorted(p.parent for p in folder.glob("*/summary.json"))
         )
-        found = [place for place in found if ".old" not in place.suffix]  # what a study has put aside
+        found = [place for place in found if ".old" not in place.suffix]  # replaced by a study
         if not found:
             raise UserError(f"{folder} holds no summary.json: only finished runs are reported; let the run end")
         runs += [Run(place, json.loads((place / "summary.json").read_text())) for place in found]

@@ -54,11 +54,11 @@ def _seeds(group: Sequence[Run]) -> str:
 
 def _paper(cells: Sequence[float]) -> list[str]:
     """The published numbers of a row, each task's followed by their mean."""
-    told = []
+    cells_of_tasks = []
     for task in TASKS:
         values = [cell for cell, (of_task, _, _) in zip(cells, COLUMNS, strict=True) if of_task == task]
-        told += [f"{value:.1f}" for value in [*values, statistics.fmean(values)]]
-    return told
+        cells_of_tasks += [f"{value:.1f}" for value in [*values, statistics.fmean(values)]]
+    return cells_of_tasks
 
 
 def _ours(group: Sequence[Run], task: str) -> list[str]:

@@ -88,12 +88,12 @@ class Teachers:
         ]
         known_P = self.gatherer.score(requests, written_PG, self.asking.deadline_s)
 
-        def told(p: int, candidate: Candidate) -> Candidate:
+        def with_scores(p: int, candidate: Candidate) -> Candidate:
             names = [name for name in self.gatherer.names if (name, candidate.text) in known_P[p]]
             others = {name: known_P[p][name, candidate.text] for name in names if name != candidate.source}
             return scored_by(candidate, others)
 
-        return groups.with_kept(told)
+        return groups.with_kept(with_scores)
 
     def count(self, tally: Tally, gathered: Gathered) -> None:
         """Count what came of this generation's questions (docs/METRICS.md)."""

@@ -2,11 +2,11 @@
 
 import json
 import logging
-import os
 import re
 from pathlib import Path
 
 from open_r1.schema import UserError
+from open_r1.utils.files import write_json
 from open_r1.utils.unpack import unpack
 
 DATASET = "tanhuajie2001/Reason-RFT-CoT-Dataset"
@@ -57,9 +57,7 @@ def fetch(repo: str, folder: Path | None = None) -> Path:
             logger.info("downloading %s into %s", repo, folder)
             _download(repo, folder, revision, names)
             unpack_images(folder)
-            aside = folder / f".{DONE}.part"
-            aside.write_text(json.dumps({"repo": repo, "revision": revision}))
-            os.replace(aside, folder / DONE)
+            write_json(folder / DONE, {"repo": repo, "revision": revision})
     return folder
 
 

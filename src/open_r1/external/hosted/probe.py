@@ -58,7 +58,7 @@ def server_fault(model: ExternalModelConfig) -> str | None:
     name = model.model.partition("/")[2]
     if found.models and name not in found.models:
         served = for_log(", ".join(found.models[:SHOWN]), key)
-        return f"api_base {model.api_base} serves {served}, not '{name}'; mend model"
+        return f"api_base {model.api_base} serves {served}, not '{name}'; correct model"
     return None
 
 
@@ -87,7 +87,7 @@ def _look(url: str, key: str) -> _Look:
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError, ValueError):
         return _Look(error="is no address; write http://HOST:PORT/v1")
     except httpx.HTTPError as error:
-        return _Look(error=f"cannot be reached ({type(error).__name__}); start it or mend the address")
+        return _Look(error=f"cannot be reached ({type(error).__name__}); start it or correct the address")
     location = response.headers.get("location", "")
     return _Look(response.status_code, _read_models(bytes(content)) if response.status_code == 200 else None, location)
 

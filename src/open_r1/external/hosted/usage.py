@@ -69,12 +69,12 @@ def read_usage(reported: ReportedUsage | Mapping[str, object] | None, characters
     if reported is None:
         return None
     try:
-        told = reported if isinstance(reported, ReportedUsage) else ReportedUsage.model_validate(reported)
+        usage = reported if isinstance(reported, ReportedUsage) else ReportedUsage.model_validate(reported)
     except ValidationError:
         return None
-    prompt, completion = told.prompt_tokens, told.completion_tokens
+    prompt, completion = usage.prompt_tokens, usage.completion_tokens
     if not prompt or completion is None or completion * CHARS_PER_TOKEN < characters:
         return None
-    completion = max(completion, (told.total_tokens or 0) - prompt)
-    cached = told.prompt_tokens_details.cached_tokens if told.prompt_tokens_details else None
+    completion = max(completion, (usage.total_tokens or 0) - prompt)
+    cached = usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details else None
     return Usage(prompt, completion, min(cached or 0, prompt))

@@ -206,6 +206,6 @@ def _error_message(content: bytes) -> str:
         return ""
     error = cast(dict[str, object], body).get("error", cast(object, body)) if isinstance(body, dict) else None
     if isinstance(error, dict):
-        told = cast(dict[str, object], error)
-        error = told.get("message") or told.get("detail")
+        fields = cast(dict[str, object], error)
+        error = fields.get("message") or fields.get("detail")
     return error if isinstance(error, str) else ""

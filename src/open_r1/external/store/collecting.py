@@ -55,7 +55,7 @@ class Tally:
             self.failed[BLANK] += 1
 
     def any_text(self, replies: Sequence[Reply]) -> bool:
-        """Set the blank ones among a question's replies aside; returns whether any has text."""
+        """Separate the blank ones among a question's replies; returns whether any has text."""
         blank = [reply for reply in replies if not reply.text.strip()]
         self.blank += blank
         return len(blank) < len(replies)

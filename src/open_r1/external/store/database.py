@@ -102,7 +102,7 @@ class Database:
             )
 
     def copy(self, path: Path) -> None:
-        """Write a whole copy of the file, also of one in use, to `path`: aside first, and renamed when it is whole.
+        """Write a whole copy of the file, also of one in use, to `path`, renamed when it is whole.
 
         Raises:
             UserError: there is a file already, or the place cannot be written.
@@ -178,7 +178,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def _make(path: Path) -> None:
-    """Make an empty store: aside, and put into place when it is whole, so that no other process meets half of one."""
+    """Make an empty store, renamed when it is whole, so that no other process meets half of one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
@@ -210,4 +210,4 @@ def _explained(error: sqlite3.DatabaseError) -> str:
         " restore a copy, or rescue what is left with `sqlite3 FILE .recover`",
         sqlite3.SQLITE_BUSY: f"another process has kept it for {BUSY_S:g} s; end that process, or wait for it",
     }
-    return remedies.get(code, f"{error}; name another store, or mend its folder")
+    return remedies.get(code, f"{error}; name another store, or correct its folder")

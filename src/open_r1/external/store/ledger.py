@@ -50,7 +50,7 @@ class Ledger:
             self._doubt_dead()
 
     def reserve(self, key: bytes, model: str, usd: float) -> int | Refusal:
-        """Set `usd` aside for a call about `key` and return the call's number, to be settled; or say why not.
+        """Reserve `usd` for a call about `key` and return the call's number, to be settled; or say why not.
 
         Returns:
             The number of the call, or "claimed": a live process is asking this already; "wait": open calls have

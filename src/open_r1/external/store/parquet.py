@@ -103,7 +103,7 @@ class _Row(BaseModel):
 
 
 def export_parquet(store: Store, task: str, path: Path) -> int:
-    """Write all replies of a task to `path`, aside first and renamed when whole; returns how many there are.
+    """Write all replies of a task to `path`, renamed when whole; returns how many there are.
 
     Raises:
         UserError: the store has no reply of the task, or the place cannot be written.

@@ -173,7 +173,7 @@ class StoredProvider:
         return answer
 
     async def _reserve(self, asked: ReplyKey, bound: float) -> int | Failure:
-        """Set the call's bound aside, waiting for other calls where that can help."""
+        """Reserve the call's bound, waiting for other calls where that can help."""
         if self.store.database.read_only:
             return Failure(self.name, "missing", f"no reply to row '{asked.row_id}', and the store is read only")
         began, warn_after_s = time.monotonic(), WARN_S
