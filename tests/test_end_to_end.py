@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["max_steps=2", "num_train_rows=16", "num_test_rows=8", "prompts_per_step=4"]
 SUMMARY = {
     "task", "model", "method", "seed", "commit", "argv", "prompts", "steps", "seconds", "peak_rss_mib", "base", "final",
-    "dead_groups", "kept_share", "base_weights", "warnings",
+    "dead_groups", "kept_share", "base_weights", "warnings", "distributed",
 }  # fmt: skip
 
 

@@ -97,7 +97,6 @@ UNBOUND = frozenset(
         *("shuffle_dataset", "generation_kwargs", "mask_truncated_completions", "use_bias_correction_kl"),
         *("log_completions", "log_multimodal", "log_unique_prompts", "entropy_coef"),
         *("vllm_enable_sleep_mode", "vllm_structured_outputs_regex", "vllm_server_host"),
-        "vllm_importance_sampling_correction",
     )
 )
 # Keys that are read only beside another one: the other key, and its values.
