@@ -11,6 +11,7 @@ from open_r1.utils.unpack import unpack
 
 DATASET = "tanhuajie2001/Reason-RFT-CoT-Dataset"
 DONE = "download.json"  # in the data folder, once everything is there: {"repo": ..., "revision": ...}
+OUR_FOLDERS = ("bases", "data", "evals", "reports", "runs")  # whether they are there yet or not
 TIMEOUT_S = 8.0  # for the first answer of the hub
 
 logger = logging.getLogger(__name__)
@@ -22,9 +23,14 @@ def is_hub_id(path: str | Path) -> bool:
     >>> is_hub_id("tanhuajie2001/Reason-RFT-CoT-Dataset")
     True
 
-    "data/clevr_math-tiny" is a missing folder, not a data set of a user "data", as soon as there is a folder data/.
+    "data/clevr_math-tiny" is a missing folder, not a data set of a user "data": data/, like runs/, is a place of ours.
+
+    >>> is_hub_id("runs/nope")
+    False
     """
     text = str(path)
+    if text.split("/")[0] in OUR_FOLDERS:
+        return False
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", text) or text.endswith((".json", ".jsonl")):
         return False
     return not Path(text).exists() and not Path(text).parent.exists()
