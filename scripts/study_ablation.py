@@ -67,7 +67,7 @@ def words(cell: Cell, task: str) -> tuple[str, ...]:
     return (*shlex.split(cell.overrides), *told)
 
 
-def plan(tasks: Sequence[str], seeds: Sequence[int], cells: Sequence[str]) -> list[Job]:
+def jobs_of(tasks: Sequence[str], seeds: Sequence[int], cells: Sequence[str]) -> list[Job]:
     """List the runs of one round, seeds outermost."""
     return [
         Job(task, CELLS[cell].method, seed, words(CELLS[cell], task), cell)
@@ -108,7 +108,7 @@ def finished(args: argparse.Namespace) -> Iterator[Made]:
 def planned(args: argparse.Namespace, seeds: Sequence[int], cells: Sequence[str]) -> list[Job]:
     """The runs of these seeds and cells, with the words that --args has for all."""
     extra = tuple(shlex.split(args.args))
-    return [replace(job, extra=job.extra + extra) for job in plan(args.tasks, seeds, cells)]
+    return [replace(job, extra=job.extra + extra) for job in jobs_of(args.tasks, seeds, cells)]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from open_r1.evaluation.backends import Question
+from open_r1.evaluation.backends import Wanted
 from open_r1.evaluation.spread import Spread
 from open_r1.schema import Row, UserError
 
@@ -21,8 +21,8 @@ def device_of_each(fail: type[Exception] | None = None):
     if fail is SystemExit:
         os._exit(9)
 
-    def answer(questions, label):
-        for question in questions:
+    def answer(wanted, label):
+        for question in wanted:
             if fail is ValueError:
                 raise ValueError("bad weights")
             yield question, os.environ["CUDA_VISIBLE_DEVICES"]
@@ -31,13 +31,13 @@ def device_of_each(fail: type[Exception] | None = None):
 
 
 def test_rows_are_dealt_to_all_devices_samples_of_a_row_together_and_each_answered_once():
-    questions = [Question(row(f"r{n}"), sample) for n in range(5) for sample in range(3)]
+    wanted = [Wanted(row(f"r{n}"), sample) for n in range(5) for sample in range(3)]
     spread = Spread(device_of_each, ["3", "5"])
     for _ in range(2):  # the processes stay for the next test set
-        answers = dict(spread(questions, "id"))
-        assert sorted(answers, key=lambda question: (question.row.id, question.sample)) == questions
+        answers = dict(spread(wanted, "id"))
+        assert sorted(answers, key=lambda question: (question.row.id, question.sample)) == wanted
         for n, device in enumerate(["3", "5", "3", "5", "3"]):
-            assert [answers[Question(row(f"r{n}"), sample)] for sample in range(3)] == [device] * 3
+            assert [answers[Wanted(row(f"r{n}"), sample)] for sample in range(3)] == [device] * 3
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_rows_are_dealt_to_all_devices_samples_of_a_row_together_and_each_answer
 )
 def test_what_goes_wrong_in_a_process_is_raised_here(fail, raised, words):
     with pytest.raises(raised, match=words):
-        list(Spread(partial(device_of_each, fail), ["0"])([Question(row("r"), 0)], "id"))
+        list(Spread(partial(device_of_each, fail), ["0"])([Wanted(row("r"), 0)], "id"))

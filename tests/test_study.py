@@ -162,7 +162,7 @@ def test_a_wrong_setting_stops_a_study_before_any_run(study, tmp_path, capsys):
 
 
 def test_every_cell_of_the_ablation_is_a_recipe_that_can_be_meant():
-    jobs = ablation.plan(["clevr_math", "geomath", "trance"], [0, 1, 2], list(ablation.CELLS))
+    jobs = ablation.jobs_of(["clevr_math", "geomath", "trance"], [0, 1, 2], list(ablation.CELLS))
     assert len({job.name for job in jobs}) == len(jobs) and {job.seed for job in jobs[:1]} == {0}
     for job in jobs:
         overrides = parse_overrides(job.words)
@@ -190,7 +190,7 @@ def test_an_ablation_gives_every_seed_to_the_best_rules_and_recommends_by_the_fr
         }
 
     monkeypatch.setattr(ablation, "scores_of", scores)
-    jobs = ablation.plan(["trance"], [0], list(ablation.CELLS))
+    jobs = ablation.jobs_of(["trance"], [0], list(ablation.CELLS))
     chosen = ablation.finalists(jobs, list(ablation.CELLS))
     rules = ["max_variance, baseline policy", "max_variance, max_external 4", "max_variance, luffy"]
     assert chosen == ["grpo", "ekipl", *rules]
@@ -237,8 +237,8 @@ def test_an_ablation_says_when_grpo_s_end_was_reached_and_which_dead_groups_were
             '{"sets": {"id": {"pass_at_k": {"16": {"mean": 0.625, "stderr": 0}}}}}'
         )
         (folder / "summary.json").write_text(json.dumps(summary(cell, 0) | {"prompts": 80}))
-    jobs = ablation.plan(["trance"], [0], ["grpo", "ekipl"])
-    absent = dict.fromkeys(ablation.plan(["trance"], [0], ["peer: hpt", "peer: luffy"]), "not run")
+    jobs = ablation.jobs_of(["trance"], [0], ["grpo", "ekipl"])
+    absent = dict.fromkeys(ablation.jobs_of(["trance"], [0], ["peer: hpt", "peer: luffy"]), "not run")
     told = [*jobs, *absent]
     measures.write_results(tmp_path / "results/a.json", "c", told, absent, ablation.CELLS, ablation.RULES)
     result = json.loads((tmp_path / "results/a.json").read_text())

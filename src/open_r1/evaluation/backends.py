@@ -1,6 +1,6 @@
 """Who answers in an evaluation: the policy by transformers (hf) or vLLM, or any external model (api).
 
-A back end is a function that takes the questions still open and yields (question, reply) pairs in any order, as they
+A back end is a function that takes the replies still wanted and yields (wanted, reply) pairs in any order, as they
 come; a reply of None is a request that failed. Prompts are those of training (prompts.py).
 """
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 AT_ONCE = 64  # rows that an external model is asked about before their replies are written
 
 
-class Question(NamedTuple):
+class Wanted(NamedTuple):
     """Sample number `sample` of the reply to a row."""
 
     row: Row
     sample: int
 
 
-Answer = tuple[Question, str | None]
-BackEnd = Callable[[Sequence[Question], str], Iterator[Answer]]  # (questions, label of the progress bar)
+Replied = tuple[Wanted, str | None]
+BackEnd = Callable[[Sequence[Wanted], str], Iterator[Replied]]  # (wanted, label of the progress bar)
 
 
 def hf(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels: int, use_cpu: bool) -> BackEnd:
@@ -47,9 +47,9 @@ def hf(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixels
     model, processor = load_policy(path, max_pixels, precision(sampling.bf16))
     model.to("cuda" if torch.cuda.is_available() and not use_cpu else "cpu")  # pyright: ignore[reportArgumentType]  # its decorator hides `self`
 
-    def answer(questions: Sequence[Question], label: str) -> Iterator[Answer]:
-        open_ = {row_id: list(group) for row_id, group in groupby(questions, key=lambda q: q.row.id)}
-        rows = [question.row for question in questions]
+    def answer(wanted: Sequence[Wanted], label: str) -> Iterator[Replied]:
+        open_ = {row_id: list(group) for row_id, group in groupby(wanted, key=lambda q: q.row.id)}
+        rows = [question.row for question in wanted]
         for row, reply in generate_replies(model, processor, rows, task, sampling, kind, label):
             yield open_[row.id].pop(0), reply
 
@@ -86,9 +86,9 @@ def vllm(path: str, task: Task, kind: PromptKind, sampling: "Sampling", max_pixe
         max_tokens=sampling.max_completion_length,
     )  # fmt: skip
 
-    def answer(questions: Sequence[Question], label: str) -> Iterator[Answer]:
-        for start in tqdm(range(0, len(questions), sampling.batch_size), desc=label, unit="batch"):
-            chunk = questions[start : start + sampling.batch_size]
+    def answer(wanted: Sequence[Wanted], label: str) -> Iterator[Replied]:
+        for start in tqdm(range(0, len(wanted), sampling.batch_size), desc=label, unit="batch"):
+            chunk = wanted[start : start + sampling.batch_size]
             asked = conversations([question.row for question in chunk], task, kind, vllm_part)
             outputs = engine.chat(asked, params, use_tqdm=False)
             yield from zip(chunk, (output.outputs[0].text for output in outputs), strict=True)
@@ -106,8 +106,8 @@ def api(provider: Provider, task: Task, kind: PromptKind, deadline_s: float) -> 
         deadline_s: for the replies to AT_ONCE rows; a row without a reply until then has failed.
     """
 
-    def answer(questions: Sequence[Question], label: str) -> Iterator[Answer]:
-        rows = [list(group) for _, group in groupby(questions, key=lambda question: question.row.id)]
+    def answer(wanted: Sequence[Wanted], label: str) -> Iterator[Replied]:
+        rows = [list(group) for _, group in groupby(wanted, key=lambda question: question.row.id)]
         pool = Gatherer([_OpenSamples(provider, {group[0].row.id: len(group) for group in rows})])
         try:
             for start in tqdm(range(0, len(rows), AT_ONCE), desc=label, unit="batch"):

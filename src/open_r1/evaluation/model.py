@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from open_r1.data.prepare import prepare_rows, test_sets
-from open_r1.evaluation.backends import BackEnd, Question
+from open_r1.evaluation.backends import BackEnd, Wanted
 from open_r1.evaluation.options import Evaluation, claim, make_back_end, read_evaluation
 from open_r1.evaluation.pass_at_k import pass_at_k, powers_of_two, standard_error
 from open_r1.evaluation.results import MeanOfRows, PartialScores, SampledScores, Scores
@@ -43,7 +43,7 @@ def ask_set(
     path = folder / f"{name}.jsonl"
     done = read_lines(path)
     ordered = sorted(rows, key=lambda row: len(row.problem))  # a batch of prompts of one length has little padding
-    open_ = [Question(row, i) for row in ordered for i in range(k) if (row.id, i) not in done]
+    open_ = [Wanted(row, i) for row in ordered for i in range(k) if (row.id, i) not in done]
     for (row, sample), reply in back_end(open_, f"{name}: {len(open_)} replies") if open_ else ():
         line = {"id": row.id, "sample": sample, "kind": row.kind, "answer": row.answer, "reply": reply}
         with of_row(row.id):

@@ -9,7 +9,7 @@ from typing import Any
 
 from accelerate.utils import patch_environment
 
-from open_r1.evaluation.backends import Answer, BackEnd, Question
+from open_r1.evaluation.backends import BackEnd, Replied, Wanted
 from open_r1.schema import UserError
 
 POLL_S = 5.0  # how often a worker that says nothing is looked after
@@ -46,16 +46,16 @@ class Spread:
             self.inboxes.append(inbox)
             self.workers.append(worker)
 
-    def __call__(self, questions: Sequence[Question], label: str) -> Iterator[Answer]:
+    def __call__(self, wanted: Sequence[Wanted], label: str) -> Iterator[Replied]:
         """Yield each question with its reply; raises what a worker raised, or RuntimeError where one was killed."""
-        rows = [list(group) for _, group in groupby(questions, key=lambda question: question.row.id)]
-        by_number = dict(enumerate(questions))
+        rows = [list(group) for _, group in groupby(wanted, key=lambda question: question.row.id)]
+        by_number = dict(enumerate(wanted))
         place = {(question.row.id, question.sample): number for number, question in by_number.items()}
         number = len(self.workers)
         shares = [[question for row in rows[n::number] for question in row] for n in range(number)]
         for n, (inbox, share) in enumerate(zip(self.inboxes, shares, strict=True)):
             inbox.put((share, f"{label} {n + 1}/{len(shares)}"))
-        for _ in questions:
+        for _ in wanted:
             row_id, sample, reply = self._next()
             yield by_number[place[row_id, sample]], reply
 

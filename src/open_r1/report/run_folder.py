@@ -14,7 +14,7 @@ from open_r1.schema import POLICY, UserError
 from open_r1.utils.files import JsonObject, read_jsonl, write_json
 from open_r1.utils.provenance import git_commit, install_seconds, peak_rss_mib
 
-STAGES = ("install", "data", "base", "train", "eval")  # the keys of summary.json's `seconds`
+TIMED = ("install", "data", "base", "train", "eval")  # the keys of summary.json's `seconds`
 Metrics = list[JsonObject]  # metrics.jsonl, one entry per logged step (docs/METRICS.md)
 
 
@@ -97,13 +97,13 @@ def write_summary(
 ) -> Summary:
     """Write `run`/summary.json and return what it holds; steps, dead groups and shares come from metrics.jsonl.
 
-    `seconds` has every one of STAGES but `install`, None for a stage that was not needed. `base` and `final` are the
+    `seconds` has every one of TIMED but `install`, None for a stage that was not needed. `base` and `final` are the
     results before and after training by test set; `stages` are the folders of the training stages, by default `run`
     alone; `base_weights` says which policy training began with (`weights_digest`); `warnings` are
     those of the run; `distributed` how many processes trained and what they shared. Dead groups and shares are None
     where no stage keeps candidates. Raises UserError where a stage's metrics.jsonl cannot be read.
     """
-    assert set(seconds) == set(STAGES[1:]), f"seconds must have exactly {STAGES[1:]}, not {tuple(seconds)}"
+    assert set(seconds) == set(TIMED[1:]), f"seconds must have exactly {TIMED[1:]}, not {tuple(seconds)}"
     logs = [read_metrics(folder) for folder in ([run] if stages is None else stages)]
     kept = next((log for log in reversed(logs) if any("dead_groups/after" in row for row in log)), None)
     dead = (
