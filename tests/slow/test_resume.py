@@ -122,7 +122,9 @@ def test_after_kill_9_of_a_run_with_workers_the_same_command_goes_on_at_once(tmp
     folder, workers = tmp_path / "run", ("dataloader_num_workers=2",)
     process = start(folder, *workers)
     wait_for(process, lambda: steps(folder) >= 3)
-    children = psutil.Process(process.pid).children(recursive=True)
+    alive = psutil.Process(process.pid)
+    wait_for(process, lambda: len(alive.children(recursive=True)) >= 2)  # between two epochs there are none
+    children = alive.children(recursive=True)
     assert len(children) >= 2
     process.kill()
     process.wait(timeout=30)
