@@ -159,7 +159,8 @@ def test_both_stages_of_a_method_go_on_where_they_were_killed(tmp_path):
 
 
 def test_a_second_start_of_a_run_of_two_processes_ends_at_once_and_the_first_goes_on(tmp_path):
-    folder, words = tmp_path / "run", ("--num_processes", "2", "--main_port", str(free_port()))
+    long = "max_steps=400"  # it must be under way until both others have ended
+    folder, words = tmp_path / "run", (long, "--num_processes", "2", "--main_port", str(free_port()))
     process = start(folder, *words)
     wait_for(process, lambda: steps(folder) >= 1)
     began = time.monotonic()
